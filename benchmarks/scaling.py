@@ -231,7 +231,7 @@ def main() -> None:
 
 
 def measured(args: argparse.Namespace) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
-    """Wall time by the number of processes, the same trees asserted, and these trees. In float64, for the assertion."""
+    """Wall time by the number of processes, the same trees asserted, and these trees."""
     import sys
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -54,7 +54,12 @@ def engine_step_s(lm: EagerLM, rows: int, prompt_tokens: int, new_tokens: int) -
     marks: list[float] = []
     stopper = TextStopper(lm.tokenizer, (), (), find_thinking(lm.tokenizer, "auto"))
     engine = Engine(
-        lm._runner, stopper, Sampling(temperature=0.8), 0, rows, lambda engine: marks.append(time.perf_counter())
+        lm._decoding.runner,
+        stopper,
+        Sampling(temperature=0.8),
+        0,
+        rows,
+        lambda engine: marks.append(time.perf_counter()),
     )
     engine.run(OneRun(Run(prompt, roots=rows)))
     return [later - earlier for earlier, later in pairwise(marks)]
@@ -62,7 +67,7 @@ def engine_step_s(lm: EagerLM, rows: int, prompt_tokens: int, new_tokens: int) -
 
 def forward_s(lm: EagerLM, rows: int, prompt_tokens: int, new_tokens: int) -> list[float]:
     """Seconds of a bare `model.forward` of the same rows and lengths, over the same slots, token by token."""
-    runner, cache = lm._runner, SlotCache(lm.model.config.num_hidden_layers)
+    runner, cache = lm._decoding.runner, SlotCache(lm.model.config.num_hidden_layers)
     prefix = runner.prefill([[10] * prompt_tokens])[0]
     cache.reserve(rows, prompt_tokens + new_tokens, prefix.snapshot)
     ids = torch.full((rows, 1), 10)

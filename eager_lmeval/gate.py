@@ -11,7 +11,7 @@ from sortedcontainers import SortedList
 
 from eager_lmeval.tree import Path
 
-__all__ = ["Candidate", "Gate", "GateSettings"]
+__all__ = ["Candidate", "Gate", "GateSettings", "NearTies"]
 
 ROUNDING_NATS = 1e-5
 """What the percentile is lowered by: a prompt's later runs meet entropies of earlier ones again, equal up to rounding,
@@ -44,6 +44,15 @@ class Candidate(NamedTuple):
     thought_ended: bool
 
 
+class NearTies(NamedTuple):
+    """Indices into the candidates of a step."""
+
+    contending: list[int]
+    """Who may branch, so that its two most likely tokens must be right."""
+    close: list[int]
+    """Whose entropy is too near the threshold, or too near another's where room is short, to say who branches."""
+
+
 class Gate:
     """One prompt's gate over one run of Algorithm 1.
 
@@ -73,11 +82,10 @@ class Gate:
         ``sequences`` and ``active`` are the prompt's sequences before the step, all of them and the unfinished ones.
         Must be called once a step, in order: it also advances the window and the dynamic threshold.
         """
-        counted = sequences if self.settings.count == "all" else active
-        room = self.settings.cap - counted
+        room = self._room(sequences, active)
         if self.settings.count == "all" and room <= 0:
             self.closed = True
-        chosen = [] if self.closed or room <= 0 else self._passing(candidates)[:room]
+        chosen = [] if self.closed or room <= 0 else self._passing(candidates, self.threshold())[:room]
         if self._entropies is not None:
             self._entropies.update(candidate.entropy for candidate in candidates)
         self.steps_without_branch = 0 if chosen else self.steps_without_branch + 1
@@ -85,8 +93,27 @@ class Gate:
             self.closed = True
         return chosen
 
-    def _passing(self, candidates: list[Candidate]) -> list[int]:
+    def near_ties(self, candidates: list[Candidate], sequences: int, active: int, margin: float) -> NearTies:
+        """What `choose` would have to know exactly, if each entropy may be off by ``margin`` nats. Changes nothing."""
+        room = self._room(sequences, active)
+        if self.closed or room <= 0:
+            return NearTies([], [])
         threshold = self.threshold()
+        contending = self._passing(candidates, threshold - margin)
+        close = {index for index in contending if threshold > 0 and candidates[index].entropy < threshold + margin}
+        if len(contending) > room:
+            last_in, first_out = (candidates[contending[place]].entropy for place in (room - 1, room))
+            if last_in - first_out <= 2 * margin:
+                low, high = first_out - 2 * margin, last_in + 2 * margin
+                close.update(index for index in contending if low <= candidates[index].entropy <= high)
+        return NearTies(contending, sorted(close))
+
+    def _room(self, sequences: int, active: int) -> int:
+        """Sequences that the prompt may still have."""
+        return self.settings.cap - (sequences if self.settings.count == "all" else active)
+
+    def _passing(self, candidates: list[Candidate], threshold: float) -> list[int]:
+        """Those at or above a threshold, highest entropy first."""
         passing = [
             index
             for index, candidate in enumerate(candidates)

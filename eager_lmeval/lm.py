@@ -17,12 +17,9 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
 from eager_lmeval import __version__, paths
+from eager_lmeval.decoding import Decoding
 from eager_lmeval.engine.counts import EngineCounts
-from eager_lmeval.engine.hf import ModelRunner
 from eager_lmeval.engine.loop import Engine
-from eager_lmeval.engine.sampling import Sampling
-from eager_lmeval.engine.text import TextStopper
-from eager_lmeval.engine.thinking import Thinking, find_thinking
 from eager_lmeval.errors import UsageError
 from eager_lmeval.identity import model_identity
 from eager_lmeval.journal import NO_SHELF, Journal, Shelf, fingerprint, open_shelves
@@ -76,7 +73,7 @@ class EagerLM(HFLM):
         kwargs["device"] = _device(kwargs.get("device"))
         super().__init__(str(paths.demo_model_dir()) if pretrained == "demo" else pretrained, **kwargs)
         self._ranks = self._join_ranks()
-        self._runner = ModelRunner(self.model, self.mixed_precision_dtype)
+        self._decoding = Decoding(self.model, self.tokenizer, self.mixed_precision_dtype)
         self._identity = model_identity(self.model, name, identifying) if self._journal else {}
         self._pools: list[dict[str, Any]] = []
         self._truncated_prompts = 0
@@ -177,7 +174,7 @@ class EagerLM(HFLM):
         return fingerprint(
             {
                 "model": self._identity,
-                "eos": sorted(self._eos_ids(pool.options)),
+                "eos": sorted(self._decoding.eos_ids(pool.options)),
                 "task": prompt.task,
                 "context": prompt.context,
                 "token_ids": prompt.token_ids,
@@ -210,33 +207,11 @@ class EagerLM(HFLM):
         return info | {"eager": own}
 
     def _engine(self, options: Options, progress: Progress) -> Engine:
-        thinking = self._thinking(options)
-        sampling = Sampling(
-            options.temperature,
-            options.top_k,
-            options.top_p,
-            options.min_p,
-            options.entropy_top_k,
-            options.entropy_of,
-        )
-        stopper = TextStopper(self.tokenizer, self._eos_ids(options), options.until, thinking)
-
         def on_step(engine: Engine) -> None:
             progress.step(engine)
             self._ranks.check()
 
-        return Engine(self._runner, stopper, sampling, options.seed, options.max_rows, on_step)
-
-    def _thinking(self, options: Options) -> Thinking | None:
-        return find_thinking(self.tokenizer, options.think_end_token)
-
-    def _eos_ids(self, options: Options) -> set[int]:
-        """The generation config's EOS ids, which may be several, the tokenizer's, and special tokens in ``until``."""
-        configured = getattr(self.model.generation_config, "eos_token_id", None)
-        several = configured if isinstance(configured, list) else [configured]
-        special = dict(zip(self.tokenizer.all_special_tokens, self.tokenizer.all_special_ids, strict=True))
-        stops = [special[stop] for stop in options.until if stop in special]
-        return {token for token in (*several, self.tokenizer.eos_token_id, *stops) if token is not None}
+        return self._decoding.engine(options, on_step)
 
     def _text(self, sequence: Sequence, options: Options) -> str:
         """What `hf` would return: all of it, or what follows the thinking part if a marker was given for it."""
@@ -249,7 +224,7 @@ class EagerLM(HFLM):
         totals = result.totals
         seconds = max(seconds for seconds, _ in ranks)
         decoded = totals.tokens - totals.tokens_reused
-        thinking = self._thinking(pool.options)
+        thinking = self._decoding.thinking(pool.options)
         journal = None
         if self._journal is not None:
             journal = {"prompts_reused": totals.prompts_reused, "tokens_reused": totals.tokens_reused}

@@ -94,6 +94,9 @@ class Options(BaseModel):
     seed: int = 0
     max_rows: int = Field(64, ge=1)
     """Sequences decoded at once; where it is not given, 64 or `max_sequences`, whichever is more."""
+    tie_margin: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)] | None, BeforeValidator(_none_words)] = "auto"
+    """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
+    rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
     label: str | None = None
     """Strategy `eager` on any task: a column of the document, or a Jinja template over it."""
     verifier: str | None = None

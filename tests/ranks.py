@@ -47,8 +47,7 @@ class Plan:
     """Ranks that raise an error in the middle of their first prompt."""
     absent: list[int] = field(default_factory=list)
     """Ranks that come to the barrier after the calls without having made any."""
-    dtype: str = "float64"
-    """In float32, the other batches of other processes flip a draw once in some 100,000 tokens, by their rounding."""
+    dtype: str = "float32"
     collective_timeout_s: float = 60.0
     steps_before_it: int = 20
 

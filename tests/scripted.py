@@ -78,15 +78,22 @@ class Decode(NamedTuple):
 class ScriptedRunner:
     """Implements `engine.runner.Runner`. What a slot was not given is stale, and reading it is an error.
 
-    ``memory`` is told the name of each call that may run out of memory and may raise OutOfMemory there.
+    ``memory`` is told the name of each call that may run out of memory and may raise OutOfMemory there. ``noise``
+    stands for rounding: each logit of a pass is off by up to so much, but not where it is read exactly.
     """
 
     model: Model
     memory: Callable[[str], None] = lambda call: None
     dtype: torch.dtype = torch.float64
+    noise: float = 0.0
+    noise_seed: int = 0
+    read_again: int = 0
     prefilled: list[list[int]] = field(default_factory=list)
     decodes: list[Decode] = field(default_factory=list)
     _slots: list[list[int | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._errors = np.random.default_rng(self.noise_seed)
 
     @property
     def slots(self) -> int:
@@ -135,10 +142,19 @@ class ScriptedRunner:
         for slot, (token, length) in enumerate(zip(tokens, lengths, strict=True)):
             self._slots[slot][length] = token
             logits.append(self._logits(self._slots[slot][: length + 1]))
-        return read(torch.stack([*logits, *first_logits]), torch.from_numpy(uniforms), sampling)
+        rounded = torch.stack([self._rounded(row) for row in (*logits, *first_logits)])
+        return read(rounded, torch.from_numpy(uniforms), sampling)
+
+    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+        self.memory("read_exactly")
+        self.read_again += 1
+        return read(self._logits(token_ids)[None].double(), torch.from_numpy(uniforms), sampling)[0]
 
     def shrink(self, slots: int) -> None:
         del self._slots[slots:]
+
+    def _rounded(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits + self.noise * torch.from_numpy(self._errors.uniform(-1, 1, len(logits))).to(logits.dtype)
 
     def _logits(self, tokens: Seq[int | None]) -> torch.Tensor:
         assert None not in tokens, "a row reads positions that nothing was written to"
@@ -168,6 +184,7 @@ def sampling_of(options: Options) -> Sampling:
         min_p=options.min_p,
         entropy_top_k=options.entropy_top_k,
         entropy_of=options.entropy_of,
+        tie_margin=0.0 if options.tie_margin in (None, "auto") else float(options.tie_margin),
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eager_lmeval.engine.sampling import Readout
 
 __all__ = ["EngineCounts"]
 
@@ -25,6 +28,14 @@ class EngineCounts:
     rows_offered: int = 0
     rows_used_waiting: int = 0
     rows_offered_waiting: int = 0
+    ties: int = 0
+    """Readouts that rounding could have decided, read again in float64."""
+    ties_turned: int = 0
+    """Those of them that float64 decided otherwise."""
+    ties_left: int = 0
+    """Those that memory did not suffice for: as rounding decided them."""
+    rounding: float = 0.0
+    """The largest difference that float64 made to a log-probability or an entropy, in nats."""
 
     def count(self, rows: int, limit: int, waiting: bool) -> None:
         """One step with ``rows`` rows in use of the ``limit`` that it could have had."""
@@ -37,14 +48,22 @@ class EngineCounts:
             self.rows_used_waiting += rows
             self.rows_offered_waiting += offered
 
+    def count_tie(self, rounded: Readout, exact: Readout) -> None:
+        """A readout, and the same in float64."""
+        self.ties += 1
+        same = rounded[:3] == exact[:3]
+        self.ties_turned += not same
+        figures = ("entropy", "logprob", "logprob_first", "logprob_second") if same else ("entropy",)
+        self.rounding = max(self.rounding, *(abs(getattr(rounded, name) - getattr(exact, name)) for name in figures))
+
     @classmethod
     def joined(cls, several: Iterable[EngineCounts]) -> EngineCounts:
-        """Those of several engines, one a process: sums, and the most rows of any."""
+        """Those of several engines, one a process: sums, and the most rows and the largest rounding of any."""
         total = cls(0)
         for counts in several:
             for name, value in vars(counts).items():
                 mine = getattr(total, name)
-                setattr(total, name, max(mine, value) if name == "max_rows" else mine + value)
+                setattr(total, name, max(mine, value) if name in ("max_rows", "rounding") else mine + value)
         return total
 
     def to_record(self) -> dict[str, Any]:
@@ -55,6 +74,12 @@ class EngineCounts:
             "prefill_tokens": self.prefill_tokens,
             "parked_growths": self.parked,
             "out_of_memory": self.out_of_memory,
+            "near_ties": {
+                "read_again": self.ties,
+                "turned": self.ties_turned,
+                "left_to_rounding": self.ties_left,
+                "largest_rounding_nats": self.rounding,
+            },
             "rows_in_use": self.rows_used / self.rows_offered if self.rows_offered else None,
             "rows_in_use_while_prompts_wait": (
                 self.rows_used_waiting / self.rows_offered_waiting if self.rows_offered_waiting else None

@@ -77,6 +77,18 @@ class Growth:
         self.sequences.append(root)
         return root
 
+    def near_ties(self, readouts: Seq[Readout], active: Seq[Sequence], entropy_margin: float) -> list[int]:
+        """Places whose readout rounding could have turned into another token, or into another choice of who forks.
+
+        To be asked before `advance`, with the same arguments; entropies may be off by ``entropy_margin`` (nats).
+        """
+        places = {place for place, readout in enumerate(readouts) if readout.near_draw}
+        if self._gate is not None:
+            candidates = self._candidates(readouts, active)
+            near = self._gate.near_ties(candidates, len(self.sequences), len(active), entropy_margin)
+            places.update(near.close, (place for place in near.contending if readouts[place].near_fork))
+        return sorted(places)
+
     def advance(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Fork]:
         """One step: each of ``active`` gets one token; returns the forks in the order of their children's creation.
 
@@ -114,12 +126,15 @@ class Growth:
         """Places in ``active`` that fork in this step, in the order in which their children are created."""
         if self._gate is None:
             return []
-        candidates = [
-            Candidate(sequence.path, readouts[place].entropy, sequence.thought_ended)
-            for place, sequence in enumerate(active)
-        ]
+        candidates = self._candidates(readouts, active)
         chosen = self._gate.choose(candidates, sequences=len(self.sequences), active=len(active))
         return sorted(chosen, key=lambda place: (*active[place].path, len(active[place].tokens)))  # the child's path
+
+    def _candidates(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Candidate]:
+        return [
+            Candidate(sequence.path, readout.entropy, sequence.thought_ended)
+            for sequence, readout in zip(active, readouts, strict=True)
+        ]
 
     def _nan_message(self, sequence: Sequence) -> str:
         prompt = self.run.prompt

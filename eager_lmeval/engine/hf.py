@@ -14,6 +14,7 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from eager_lmeval.engine.cache import SlotCache, Snapshot
+from eager_lmeval.engine.float64 import in_float64
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
 from eager_lmeval.engine.sampling import Readout, Sampling, read
 from eager_lmeval.errors import UsageError
@@ -22,6 +23,9 @@ __all__ = ["ModelRunner", "require_supported"]
 
 ATTENTION = ("sdpa", "eager")
 """Attention implementations that take the explicit masks of a decode step."""
+
+EXACT_SPAN = 512
+"""Positions that a float64 pass takes at once, which bounds the memory of its attention."""
 
 MASK = Tensor | dict[str, Tensor]
 
@@ -98,6 +102,17 @@ class ModelRunner:
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
             return read(logits, torch.from_numpy(uniforms).to(logits.device), sampling)
 
+    @torch.inference_mode()
+    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+        cache = DynamicCache()
+        ids = torch.tensor([token_ids])
+        positions = torch.arange(len(token_ids))[None]
+        with _translated_memory_errors(), in_float64(self._model):
+            for start in range(0, len(token_ids), EXACT_SPAN):
+                span = slice(start, start + EXACT_SPAN)
+                logits = self._forward(ids[:, span], positions[:, span], None, cache, 1)[:, -1]  # (1, vocab)
+            return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling)[0]
+
     def _decode_span(self, start: int, tokens: list[int], lengths: list[int]) -> Tensor:
         """Logits (rows, vocab) of slots ``start`` and on, each taking one token at its own position."""
         inputs = torch.tensor([tokens, lengths], device=self.device)  # (2, rows)
@@ -161,11 +176,20 @@ class ModelRunner:
     @contextmanager
     def _running(self) -> Iterator[None]:
         """Autocast where it was asked for; the device's lack of memory in the loop's terms."""
-        try:
-            with torch.autocast(self.device.type, dtype=self._autocast_dtype, enabled=self._autocast_dtype is not None):
-                yield
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(str(error).splitlines()[0]) from error
+        autocast = torch.autocast(
+            self.device.type, dtype=self._autocast_dtype, enabled=self._autocast_dtype is not None
+        )
+        with _translated_memory_errors(), autocast:
+            yield
+
+
+@contextmanager
+def _translated_memory_errors() -> Iterator[None]:
+    """The device's lack of memory in the loop's terms."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(str(error).splitlines()[0]) from error
 
 
 def require_supported(model: PreTrainedModel) -> None:

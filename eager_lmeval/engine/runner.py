@@ -60,5 +60,11 @@ class Runner(Protocol):
         Raises OutOfMemory.
         """
 
+    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+        """The readout after these tokens, prompt and generated, from them alone and in float64. Raises OutOfMemory.
+
+        ``uniforms`` (1,) is the draw. Slots are neither read nor written.
+        """
+
     def shrink(self, slots: int) -> None:
         """Gives the memory of all but the first ``slots`` slots back."""

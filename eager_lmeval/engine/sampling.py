@@ -15,6 +15,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from eager_lmeval.engine.ties import entropy_margin, loose_mass, near_boundary, near_order
+
 __all__ = ["Readout", "Sampling", "read", "top_k_entropy"]
 
 
@@ -32,6 +34,14 @@ class Sampling:
     min_p: float | None = None
     entropy_top_k: int = 20
     entropy_of: Literal["raw", "tempered"] = "raw"
+    tie_margin: float = 0.0
+    """What rounding may change a logit by; a readout says what that could have decided. 0: it does not ask."""
+
+    @property
+    def entropy_margin(self) -> float:
+        """What rounding may change an entropy by, in nats."""
+        tempered = self.entropy_of == "tempered" and self.temperature > 0
+        return entropy_margin(self.tie_margin / (self.temperature if tempered else 1.0), self.entropy_top_k)
 
     def processors(self) -> LogitsProcessorList:
         """Temperature, top_k, top_p, min_p, in that order; at temperature 0 the distribution is that of 1 (SPEC 6)."""
@@ -64,6 +74,10 @@ class Readout(NamedTuple):
     """Raw log-probability of ``token`` in nats; the two below those of ``first`` and ``second``."""
     logprob_first: float
     logprob_second: float
+    near_draw: bool = False
+    """Whether rounding could have made ``token`` another one."""
+    near_fork: bool = False
+    """Whether rounding could have made ``first`` or ``second`` another one."""
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -86,7 +100,7 @@ def read(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> list[Readout]:
     """
     logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
     vocab = logits.shape[-1]
-    largest = logits.topk(min(max(2, sampling.entropy_top_k), vocab), dim=-1).values  # (rows, K)
+    largest = logits.topk(min(max(3, sampling.entropy_top_k), vocab), dim=-1).values  # (rows, K)
     first, second = _two_most_likely(logits)  # (rows,) each
 
     entropy_logits = largest[:, : sampling.entropy_top_k]
@@ -95,17 +109,30 @@ def read(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> list[Readout]:
     entropy = top_k_entropy(entropy_logits)
     entropy = torch.where(largest[:, 0].isfinite(), entropy, torch.nan)  # topk takes NaN for the largest value
 
-    scores = sampling.processors()(_NO_IDS, logits)  # (rows, vocab)
+    scores = logits  # (rows, vocab)
+    cuts = []
+    for processor in sampling.processors():
+        before, scores = scores, processor(_NO_IDS, scores)
+        if not isinstance(processor, TemperatureLogitsWarper):
+            cuts.append((before, scores, processor))
     probabilities = torch.softmax(scores, dim=-1)
-    token = _draw(probabilities, uniforms) if sampling.temperature > 0 else first
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)  # (rows, vocab)
+    target = uniforms * cumulative[:, -1]  # (rows,): the sum of float32 probabilities is not exactly 1
+    token = _draw(cumulative, target) if sampling.temperature > 0 else first
 
     ids = torch.stack([token, first, second], dim=-1)  # (rows, 3)
     logprobs = logits.gather(-1, ids) - logits.logsumexp(dim=-1, keepdim=True)  # (rows, 3)
-    table = torch.cat(
-        [ids.double(), entropy.double()[:, None], probabilities.gather(-1, ids[:, 1:]).double(), logprobs.double()],
-        dim=-1,
-    )  # (rows, 9): float64 holds any token id exactly
-    return [Readout(int(row[0]), int(row[1]), int(row[2]), *row[3:]) for row in table.tolist()]
+    columns = [ids, entropy[:, None], probabilities.gather(-1, ids[:, 1:]), logprobs]
+    if margin := sampling.tie_margin:
+        if sampling.temperature > 0:
+            margin /= sampling.temperature
+            loose = sum((loose_mass(*cut, margin) for cut in cuts), start=torch.zeros_like(target))
+            near_draw = near_boundary(cumulative, target, token, margin, loose)
+        else:
+            near_draw = near_order(largest, 1, margin)
+        columns.append(torch.stack([near_draw, near_order(largest, 2, sampling.tie_margin)], dim=-1))
+    table = torch.cat([column.double() for column in columns], dim=-1)  # (rows, 9 or 11): float64 holds any token id
+    return [Readout(int(row[0]), int(row[1]), int(row[2]), *row[3:9], *map(bool, row[9:])) for row in table.tolist()]
 
 
 def _two_most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,9 +145,7 @@ def _two_most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
     return first, torch.where(second == first, other, second)
 
 
-def _draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """The smallest id whose cumulative probability, in id order, exceeds u. (rows, vocab), (rows,) -> (rows,)"""
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)  # (rows, vocab)
-    target = uniforms[:, None] * cumulative[:, -1:]  # the sum of float32 probabilities is not exactly 1
-    token = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    return token.clamp(max=probabilities.shape[-1] - 1)
+def _draw(cumulative: Tensor, target: Tensor) -> Tensor:
+    """The smallest id whose cumulative probability, in id order, exceeds the target. (rows, vocab) -> (rows,)"""
+    token = torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
+    return token.clamp(max=cumulative.shape[-1] - 1)

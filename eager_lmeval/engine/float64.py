@@ -1,0 +1,44 @@
+"""A model's forward pass in float64, without a second copy of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+__all__ = ["in_float64"]
+
+
+@contextmanager
+def in_float64(model: nn.Module) -> Iterator[None]:
+    """Within it, each module computes with its parameters in float64, which it has only while it runs.
+
+    So the memory it takes is that of the largest module, not of the model. What a model computes in float32 whatever
+    its dtype, as many do in their norms, stays so.
+    """
+    kept: dict[nn.Module, dict[str, nn.Parameter]] = {}
+
+    def widen(module: nn.Module, inputs: Any) -> None:
+        kept[module] = dict(module.named_parameters(recurse=False))
+        for name, parameter in kept[module].items():
+            if parameter.is_floating_point():
+                setattr(module, name, nn.Parameter(parameter.double(), requires_grad=False))
+
+    def restore(module: nn.Module, inputs: Any, output: Any) -> None:
+        for name, parameter in kept.pop(module, {}).items():
+            setattr(module, name, parameter)
+
+    handles = []
+    for module in model.modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            handles.append(module.register_forward_pre_hook(widen))
+            handles.append(module.register_forward_hook(restore, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in list(kept):
+            restore(module, None, None)

@@ -1,0 +1,72 @@
+"""Near ties: could rounding have decided a draw or a fork otherwise?
+
+The rounding of a forward pass depends on what else is in the batch. It changes a result only where a decision is close:
+a uniform next to a boundary between two tokens, two logits next to each other. Such decisions are found here, and taken
+again in float64 by the engine, whose answer does not depend on the batch (a filter, as of floating-point predicates in
+computational geometry). A ``margin`` is what a score may be off by, so two scores change order only within twice that,
+and the odds of any event by no more than a factor exp(±2·margin). All figures are to first order in the margin.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from transformers import MinPLogitsWarper, TopPLogitsWarper
+
+__all__ = ["entropy_margin", "loose_mass", "near_boundary", "near_order"]
+
+
+def near_order(largest: Tensor, places: int, margin: float) -> Tensor:
+    """Whether rounding could change which tokens stand at the first ``places``. (rows, K) descending -> (rows,)"""
+    gaps = largest[:, :-1] - largest[:, 1:]
+    return (gaps[:, :places] <= 2 * margin).any(dim=-1)
+
+
+def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: float, loose: Tensor) -> Tensor:
+    """Whether rounding could make another token the one whose span of cumulative probability holds the target.
+
+    ``cumulative`` (rows, vocab) ends with the total that ``target`` (rows,) is a part of; ``loose`` (rows,) is the
+    probability that may enter or leave the distribution besides. Returns (rows,).
+    """
+    total = cumulative[:, -1]
+    upper = cumulative.gather(-1, token[:, None])[:, 0]
+    lower = cumulative.gather(-1, (token - 1).clamp(min=0)[:, None])[:, 0] * (token > 0)
+    near = torch.zeros_like(token, dtype=torch.bool)
+    for boundary in (lower, upper):
+        share = boundary / total
+        near |= (target / total - share).abs() <= 2 * margin * share * (1 - share) + loose
+    return near
+
+
+def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float) -> Tensor:
+    """The probability of what rounding could let past a cut (top_k, top_p, min_p), or keep from passing it. (rows,)
+
+    ``before`` and ``after`` (rows, vocab) are the scores that the warper got and gave; it keeps the largest.
+    """
+    passed = after > -torch.inf
+    stopped = before.masked_fill(passed, -torch.inf)
+    lowest = after.masked_fill(~passed, torch.inf).amin(dim=-1)  # (rows,) the last score that passed
+    highest = stopped.amax(dim=-1)  # the first that did not
+    near = lowest - highest <= 2 * margin
+    if isinstance(warper, MinPLogitsWarper):
+        limit = before.amax(dim=-1) + math.log(warper.min_p)
+        near |= (lowest - limit <= 2 * margin) | (limit - highest <= 2 * margin)
+    if isinstance(warper, TopPLogitsWarper):
+        probabilities = torch.softmax(before, dim=-1)
+        through = probabilities.where(before >= lowest[:, None], 0.0).sum(dim=-1)
+        above = probabilities.where(before > lowest[:, None], 0.0).sum(dim=-1)
+        for mass in (through, above):
+            near |= (mass - warper.top_p).abs() <= 2 * margin * mass * (1 - mass)
+    near &= highest > -torch.inf
+    return torch.where(near, 2 * (lowest - after.logsumexp(dim=-1)).exp(), 0.0)
+
+
+def entropy_margin(margin: float, top_k: int) -> float:
+    """What the entropy (nats) of ``top_k`` scores may be off by.
+
+    dH = −Σ p_j (ln p_j + H) dz_j, so it is at most the margin times the standard deviation of ln p, which over K tokens
+    is at most √(1 + ln²(K−1)/4) (Reeb and Wolf 2015, the largest varentropy).
+    """
+    return margin * (1 + math.log(max(1, top_k - 1)) / 2)
