@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from ranks import Call, Plan, essence, journal_lines, kill_when, pools, results, run
+from processes import Call, Plan, essence, journal_lines, kill_when, pools, results, run
 
 STRATEGIES = ("parallel", "init", "adapt", "eager")
 

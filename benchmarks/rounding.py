@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
-from ranks import Call, essence, make_calls
+from processes import Call, essence, make_calls
 
 from eager_lmeval.lm import EagerLM
 

@@ -235,7 +235,7 @@ def measured(args: argparse.Namespace) -> tuple[list[list[dict[str, Any]]], dict
     import sys
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from ranks import Call, Plan, essence, pools, results, run
+    from processes import Call, Plan, essence, pools, results, run
 
     gen_kwargs = {"strategy": "adapt", "max_sequences": args.max_sequences, "entropy_threshold": args.threshold}
     call = Call(args.docs, gen_kwargs=gen_kwargs | {"max_gen_toks": 120})

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from eager_lmeval.errors import UsageError
+from eager_lmeval.ranks import Ranks
 from eager_lmeval.tree import Sequence, Tree
-from eager_lmeval.workqueue import Ranks
 
 __all__ = ["FORMAT", "NO_SHELF", "Journal", "JournalShelf", "Record", "Shelf", "fingerprint", "open_shelves"]
 

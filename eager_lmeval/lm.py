@@ -27,10 +27,10 @@ from eager_lmeval.labels import make_judge, read_labels
 from eager_lmeval.options import Options, near_name, resolve
 from eager_lmeval.pools import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.progress import Progress
+from eager_lmeval.ranks import ALONE, HARNESS, ProcessGroup, Ranks
 from eager_lmeval.response import deal
 from eager_lmeval.strategy import Judge, PoolResult, PoolRun, grow_pools
 from eager_lmeval.tree import Prompt, Sequence
-from eager_lmeval.workqueue import ALONE, HARNESS, ProcessGroup, Ranks
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -12,9 +12,9 @@ from eager_lmeval.budget import Ledger, share_surplus, surplus
 from eager_lmeval.engine.growth import Run, RunSource
 from eager_lmeval.journal import NO_SHELF, Shelf
 from eager_lmeval.options import Options
+from eager_lmeval.ranks import ALONE, Ranks
 from eager_lmeval.stage import Itinerary, Stage, Work
 from eager_lmeval.tree import Prompt, Tree
-from eager_lmeval.workqueue import ALONE, Ranks
 
 __all__ = ["Judge", "Parcel", "PoolResult", "PoolRun", "Totals", "grow_pool", "grow_pools", "restart_threshold"]
 

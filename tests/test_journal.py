@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.model import CachingLM
-from ranks import Call, Plan, essence, journal_lines, kill_when, make_calls
+from processes import Call, Plan, essence, journal_lines, kill_when, make_calls
 
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError

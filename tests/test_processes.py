@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import Call, Plan, essence, log_of, make_calls, pools, results, run
+from processes import Call, Plan, essence, log_of, make_calls, pools, results, run
 
 from eager_lmeval import paths
 from eager_lmeval.lm import EagerLM
@@ -122,6 +123,18 @@ def test_a_rank_that_fails_ends_the_others_with_its_error(tmp_path):
     assert "RuntimeError: the device of rank 1 fell off" in log_of(plan, 1)
     assert log_of(plan, 0).splitlines()[-1] == (
         "eager_lmeval: rank 0 ends because another rank has failed: rank 1: RuntimeError: the device of rank 1 fell off"
+    )
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_missed_by_the_others(tmp_path):
+    """Nothing cleans up after it: the others notice by themselves."""
+    plan = Plan(str(tmp_path), [Call(6, gen_kwargs={"max_gen_toks": 100})], killed=[1], silence_s=2.0)
+    started = time.monotonic()
+    assert run(plan, 2, timeout_s=120) == [1, -signal.SIGKILL]
+    assert time.monotonic() - started < 110, "it ended by itself"
+    assert log_of(plan, 0).splitlines()[-1] == (
+        "eager_lmeval: rank 0 ends: rank 1 has not been heard of for 2 s: it was killed, or its machine is gone"
     )
 
 

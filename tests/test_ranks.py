@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed import HashStore
 
-from eager_lmeval import workqueue
+from eager_lmeval import ranks
 from eager_lmeval.errors import UsageError
-from eager_lmeval.workqueue import ALONE, HARNESS, Board, may_take
+from eager_lmeval.ranks import ALONE, HARNESS, Board, Pulse
+from eager_lmeval.workqueue import may_take
 
 
 def on_all_ranks(size: int, act: Callable[[Board], Any]) -> list[Any]:
@@ -119,7 +120,7 @@ def test_who_waits_for_a_failed_rank_ends_with_its_message():
 
 
 def test_who_works_learns_of_a_failure_too(monkeypatch):
-    monkeypatch.setattr(workqueue, "CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(ranks, "CHECK_INTERVAL_S", 0.0)
     store = HashStore()
     working, failing = Board(store, 0, 2), Board(store, 1, 2)
     queue = working.queue(5)
@@ -132,7 +133,7 @@ def test_who_works_learns_of_a_failure_too(monkeypatch):
 
 
 def test_the_first_failure_is_the_one_that_is_told(monkeypatch):
-    monkeypatch.setattr(workqueue, "FAREWELL_S", 0.0)
+    monkeypatch.setattr(ranks, "FAREWELL_S", 0.0)
     store = HashStore()
     Board(store, 1, 3).fail("the cause")
     Board(store, 0, 3).fail("a consequence")
@@ -157,3 +158,28 @@ def test_a_lost_store_is_named():
 
     with pytest.raises(UsageError, match=r"rank 1 has lost .* \(Connection reset by peer\)"):
         Board(Gone(), 1, 2).meet()
+
+
+def test_a_rank_whose_pulse_stops_is_missed_by_all(monkeypatch):
+    monkeypatch.setattr(ranks, "PULSE_INTERVAL_S", 0.01)
+    monkeypatch.setattr(ranks, "SILENCE_S", 0.3)
+    store = HashStore()
+    pulses = [Pulse(store, rank) for rank in range(3)]
+    boards = [Board(store, rank, 3) for rank in range(3)]
+
+    def wait_for_the_others(board: Board) -> str:
+        with pytest.raises(UsageError) as said:
+            board.meet()
+        return str(said.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(wait_for_the_others, board) for board in boards[:2]]
+        time.sleep(1.0)
+        assert not any(wait.done() for wait in waiting), "a rank with a pulse may take as long as it likes"
+        pulses[2].end()
+        watching, other = (wait.result(timeout=20) for wait in reversed(waiting))
+    for pulse in pulses:
+        pulse.end()
+    gone = "rank 2 has not been heard of for 0.3 s: it was killed, or its machine is gone"
+    assert watching == f"rank 1 ends: {gone}"
+    assert other == f"rank 0 ends because another rank has failed: rank 1: {gone}"

@@ -1,6 +1,6 @@
 """`EagerLM` as one of several processes, without a launcher that would clean up after them.
 
-    python ranks.py PLAN.json     one rank, by the environment variables that torchrun sets
+    python processes.py PLAN.json     one rank, by the environment variables that torchrun sets
 
 A plan names the model's arguments and a list of calls. Each rank gets the documents that the harness would give it,
 padding included, and writes what it returned for them. `launch` starts all ranks of a plan.
@@ -45,10 +45,13 @@ class Plan:
     """Seconds that a rank, by its number, sleeps in the middle of its first prompt."""
     failing: list[int] = field(default_factory=list)
     """Ranks that raise an error in the middle of their first prompt."""
+    killed: list[int] = field(default_factory=list)
+    """Ranks that end by SIGKILL there."""
     absent: list[int] = field(default_factory=list)
     """Ranks that come to the barrier after the calls without having made any."""
     dtype: str = "float32"
     collective_timeout_s: float = 60.0
+    silence_s: float = 60.0
     steps_before_it: int = 20
 
 
@@ -104,13 +107,14 @@ def make_calls(lm: Any, calls: list[Call]) -> list[dict[str, Any]]:
 def main(plan: Plan) -> None:
     import torch
 
-    from eager_lmeval import workqueue
+    from eager_lmeval import ranks
     from eager_lmeval.engine.hf import ModelRunner
     from eager_lmeval.lm import EagerLM
 
     torch.manual_seed(1234)
-    workqueue.COLLECTIVE_TIMEOUT = timedelta(seconds=plan.collective_timeout_s)
-    workqueue.CHECK_INTERVAL_S = 0.1
+    ranks.COLLECTIVE_TIMEOUT = timedelta(seconds=plan.collective_timeout_s)
+    ranks.CHECK_INTERVAL_S = ranks.PULSE_INTERVAL_S = 0.1
+    ranks.SILENCE_S = plan.silence_s
     lm = EagerLM(**{"pretrained": "demo", "dtype": plan.dtype} | plan.model_args)
     decode, steps = ModelRunner.decode, 0
 
@@ -120,6 +124,8 @@ def main(plan: Plan) -> None:
         if steps == plan.steps_before_it:
             if lm.rank in plan.failing:
                 raise RuntimeError(f"the device of rank {lm.rank} fell off")
+            if lm.rank in plan.killed:
+                os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(plan.slow.get(str(lm.rank), 0.0))
         return decode(self, *arguments)
 
