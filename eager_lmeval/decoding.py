@@ -32,8 +32,10 @@ log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers 
 class Decoding:
     """A model, its tokenizer and its slots; engines of different options share them, one after another."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, autocast_dtype: torch.dtype | None = None) -> None:
-        self.runner = ModelRunner(model, autocast_dtype)
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any, autocast_dtype: torch.dtype | None, max_length: int
+    ) -> None:
+        self.runner = ModelRunner(model, autocast_dtype, max_length)
         self._model = model
         self._tokenizer = tokenizer
         self._float32 = model.dtype == torch.float32 and autocast_dtype is None
@@ -51,6 +53,10 @@ class Decoding:
         )
         stopper = TextStopper(self._tokenizer, self.eos_ids(options), options.until, self.thinking(options))
         return Engine(self.runner, stopper, sampling, options.seed, options.max_rows, on_step)
+
+    def release(self) -> None:
+        """Gives the memory of all slots back; the next engine takes what it needs."""
+        self.runner.shrink(0)
 
     def thinking(self, options: Options) -> Thinking | None:
         return find_thinking(self._tokenizer, options.think_end_token)

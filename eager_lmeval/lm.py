@@ -5,11 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,16 +18,20 @@ from eager_lmeval.decoding import Decoding
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
-from eager_lmeval.identity import model_identity
-from eager_lmeval.journal import NO_SHELF, Journal, Shelf, fingerprint, open_shelves
+from eager_lmeval.failures import announce_uncaught, failing_together
+from eager_lmeval.identity import model_identity, prompt_key
+from eager_lmeval.journal import NO_SHELF, Journal, Shelf, open_shelves
 from eager_lmeval.labels import make_judge, read_labels
+from eager_lmeval.loglikelihood_cache import keep_out_texts
 from eager_lmeval.options import Options, near_name, resolve
+from eager_lmeval.pool_record import pool_record, tree_context
+from eager_lmeval.pool_run import PoolResult, PoolRun, grow_pools
 from eager_lmeval.pools import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.progress import Progress
 from eager_lmeval.ranks import ALONE, HARNESS, ProcessGroup, Ranks
 from eager_lmeval.response import deal
-from eager_lmeval.strategy import Judge, PoolResult, PoolRun, grow_pools
-from eager_lmeval.tree import Prompt, Sequence
+from eager_lmeval.strategy import Judge
+from eager_lmeval.tree import Sequence
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -42,8 +43,6 @@ log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers 
 
 _HF_ARGUMENTS = frozenset(inspect.signature(HFLM.__init__).parameters) - {"self", "kwargs"}
 _ARGUMENTS = _HF_ARGUMENTS | {"journal"}
-_WITHOUT_EFFECT = {"max_rows", "preset", "label", "verifier"}
-"""Options that do not change what grows of a prompt: labels decide grants, and a grant stands in the journal itself."""
 
 
 @register_model("eager")
@@ -73,16 +72,19 @@ class EagerLM(HFLM):
         kwargs["device"] = _device(kwargs.get("device"))
         super().__init__(str(paths.demo_model_dir()) if pretrained == "demo" else pretrained, **kwargs)
         self._ranks = self._join_ranks()
-        self._decoding = Decoding(self.model, self.tokenizer, self.mixed_precision_dtype)
-        self._identity = model_identity(self.model, name, identifying) if self._journal else {}
+        self._decoding = Decoding(self.model, self.tokenizer, self.mixed_precision_dtype, self.max_length)
+        self._identity = model_identity(self.model, self.tokenizer, name, identifying) if self._journal else {}
         self._pools: list[dict[str, Any]] = []
         self._truncated_prompts = 0
         self._padded: list[Instance] = []
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """One text a request: for a document its first root's, for the clones of ``repeats`` one sequence's each."""
-        with _failing_together(self._ranks):
-            return self._generate(requests, disable_tqdm or self.rank != 0)
+        with failing_together(self._ranks):
+            try:
+                return self._generate(requests, disable_tqdm or self.rank != 0)
+            finally:
+                self._decoding.release()
 
     def _generate(self, requests: list[Instance], quiet: bool) -> list[str]:
         ranks = self._ranks
@@ -99,23 +101,27 @@ class EagerLM(HFLM):
             runs.append(PoolRun(pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf))
         results = grow_pools(runs, ranks)
         spent = ranks.gather([(run.seconds, engine.stats) for run, engine in zip(runs, engines, strict=True)])
-        responses: list[str | None] = [None] * len(requests)
         for number, (pool, result) in enumerate(zip(pools, results, strict=True)):
             self._report(pool, result, [of_rank[number] for of_rank in spent])
-            mine = [request for request in pool.requests if request.rank == ranks.rank]
+        return self._responses(len(requests), pools, results)
+
+    def _responses(self, count: int, pools: Seq[Pool], results: Seq[PoolResult]) -> list[str]:
+        """This rank's responses, each at its request's place."""
+        by_place: dict[int, str] = {}
+        for pool, result in zip(pools, results, strict=True):
+            context = tree_context(pool, result)
+            mine = [request for request in pool.requests if request.rank == self._ranks.rank]
             for request, tree in zip(mine, result.trees, strict=True):
                 texts = [self._text(sequence, pool.options) for sequence in tree.sequences]
-                for place, response in zip(
-                    request.places, deal(tree, texts, len(request.places), _context(pool, result)), strict=True
-                ):
-                    responses[place] = response
-        return [response for response in responses if response is not None]
+                dealt = deal(tree, texts, len(request.places), context)
+                by_place |= zip(request.places, dealt, strict=True)
+        return [by_place[place] for place in range(count)]
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Called for `--use_cache`, whose key knows neither options nor seeds nor repeats; see `_keep_out_texts`."""
+        """Called for `--use_cache`, whose key knows neither options nor seeds nor repeats; see `keep_out_texts`."""
         super().set_cache_hook(cache_hook)
         if getattr(cache_hook, "dbdict", None) is not None:
-            _keep_out_texts(cache_hook.dbdict)
+            keep_out_texts(cache_hook.dbdict)
             log.info("--use_cache keeps loglikelihoods only; journal=DIR in --model_args keeps what eager generates")
 
     # What the harness lets ranks do together: they wait for each other here, not in a collective that may time out.
@@ -143,7 +149,7 @@ class EagerLM(HFLM):
             return ALONE
         self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
         ranks = ProcessGroup()
-        _announce_uncaught(ranks)
+        announce_uncaught(ranks)
         if self._rank:
             logging.getLogger("lm_eval.eager_lmeval.pools").setLevel(logging.ERROR)  # rank 0 warns of the same
         return ranks
@@ -162,26 +168,13 @@ class EagerLM(HFLM):
     def _shelves(self, pools: Seq[Pool]) -> Seq[Shelf]:
         if self._journal is None:
             return [NO_SHELF] * len(pools)
-        keys = [[self._key(pool, prompt) for prompt in pool.prompts] for pool in pools]
+        keys = [self._keys(pool) for pool in pools]
         about = [[{"task": prompt.task, "doc_id": prompt.doc_id} for prompt in pool.prompts] for pool in pools]
         return open_shelves(self._journal, keys, about, self._ranks)
 
-    def _key(self, pool: Pool, prompt: Prompt) -> str:
-        """The journal's key of a prompt. A root of `parallel` is the same whatever M is, so its key leaves M out."""
-        options = pool.options.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-        if pool.options.strategy == "parallel":
-            del options["max_sequences"]
-        return fingerprint(
-            {
-                "model": self._identity,
-                "eos": sorted(self._decoding.eos_ids(pool.options)),
-                "task": prompt.task,
-                "context": prompt.context,
-                "token_ids": prompt.token_ids,
-                "max_new_tokens": prompt.max_new_tokens,
-                "options": options,
-            }
-        )
+    def _keys(self, pool: Pool) -> list[str]:
+        eos_ids, thinking = self._decoding.eos_ids(pool.options), self._decoding.thinking(pool.options)
+        return [prompt_key(self._identity, prompt, pool.options, eos_ids, thinking) for prompt in pool.prompts]
 
     def encode(self, context: str, room: int) -> list[int]:
         """Token ids of a prompt, as `hf` makes them; with ``truncation=True`` the last that leave ``room`` tokens."""
@@ -221,106 +214,17 @@ class EagerLM(HFLM):
 
     def _report(self, pool: Pool, result: PoolResult, ranks: Seq[tuple[float, EngineCounts]]) -> None:
         """``ranks``: what each rank spent on the pool, seconds and steps."""
-        totals = result.totals
-        seconds = max(seconds for seconds, _ in ranks)
-        decoded = totals.tokens - totals.tokens_reused
-        thinking = self._decoding.thinking(pool.options)
-        journal = None
-        if self._journal is not None:
-            journal = {"prompts_reused": totals.prompts_reused, "tokens_reused": totals.tokens_reused}
-            if self.rank == 0:
-                log.info(
-                    "journal %s: %d of %d prompts of %s and %d tokens were done and have been reused",
-                    self._journal.folder,
-                    totals.prompts_reused,
-                    len(pool.prompts),
-                    pool.task,
-                    totals.tokens_reused,
-                )
-        self._pools.append(
-            {
-                "task": pool.task,
-                "options": pool.options.model_dump(mode="json"),
-                "thinking_ends_with": thinking.end if thinking else None,
-                "labels_used": result.labels_used,
-                "ledger": result.ledger.to_record(),
-                "sequences": totals.sequences,
-                "branches": totals.branches,
-                "tokens": totals.tokens,
-                "tokens_independent": totals.tokens_independent,
-                "prefill_tokens": totals.prefill_tokens,
-                "seconds": seconds,
-                "tokens_per_second": decoded / seconds if seconds else None,
-                "processes": len(ranks),
-                "journal": journal,
-                "engine": EngineCounts.joined(stats for _, stats in ranks).to_record(),
-            }
-        )
-
-
-@contextmanager
-def _failing_together(ranks: Ranks) -> Iterator[None]:
-    """Tells the other ranks what ended this one."""
-    try:
-        yield
-    except BaseException as error:
-        ranks.fail(_first_line(error))
-        raise
-
-
-def _announce_uncaught(ranks: Ranks) -> None:
-    """The same for errors of the harness, between our own calls."""
-    before = sys.excepthook
-
-    def announce(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        before(kind, error, traceback)
-        ranks.fail(_first_line(error))
-        if "did not find any docs" in str(error):
-            print(
-                f"eager_lmeval: rank {ranks.rank} of {ranks.size} got no document: a task has fewer documents than "
-                f"there are processes; start fewer processes",
-                file=sys.stderr,
-                flush=True,
+        if self._journal is not None and self.rank == 0:
+            log.info(
+                "journal %s: %d of %d prompts of %s and %d tokens were done and have been reused",
+                self._journal.folder,
+                result.prompts_reused,
+                len(pool.prompts),
+                pool.task,
+                result.totals.tokens_reused,
             )
-
-    sys.excepthook = announce
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _keep_out_texts(cache: Any) -> None:
-    """Makes the harness's response cache hold no texts: none is found in it, and none is written to it.
-
-    The harness writes a response under its context and gen_kwargs alone, and one for all clones of a document, so what
-    it found would be of other options, another seed or another repeat. Nothing but the class of the open cache
-    reaches between its lookup and us.
-    """
-
-    class LoglikelihoodsOnly(type(cache)):  # type: ignore[misc]  # the cache's class is the harness's choice
-        def __contains__(self, key: str) -> bool:
-            return super().__contains__(key) and not isinstance(self[key], str)
-
-        def __setitem__(self, key: str, value: Any) -> None:
-            if not isinstance(value, str):
-                super().__setitem__(key, value)
-
-    cache.__class__ = LoglikelihoodsOnly
-
-
-def _context(pool: Pool, result: PoolResult) -> dict[str, Any]:
-    """What a tree's record says of the run that it comes from."""
-    options = pool.options
-    return {
-        "task": pool.task,
-        "strategy": options.strategy,
-        "max_sequences": options.max_sequences,
-        "entropy_threshold": options.entropy_threshold,
-        "temperature": options.temperature,
-        "seed": options.seed,
-        "labels_used": result.labels_used,
-    }
+        thinking = self._decoding.thinking(pool.options)
+        self._pools.append(pool_record(pool, result, ranks, thinking, self._journal is not None))
 
 
 def _refuse_misspelt(arguments: Mapping[str, Any]) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eager_lmeval.engine.growth import Growth, Run
 from eager_lmeval.options import Options
+from eager_lmeval.strategy import Itinerary
 from eager_lmeval.tree import Tree
 from eager_lmeval.workqueue import Queue
 
-__all__ = ["Itinerary", "Stage", "Work"]
-
-Itinerary = Generator[Run, None, None]
-"""A prompt's runs one after another; each is in the prompt's tree when the next one is asked for."""
+__all__ = ["Stage", "Work"]
 
 
 class Work(NamedTuple):

@@ -21,8 +21,8 @@ from eager_lmeval.budget import share_surplus
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.metrics import Vote, consensus, pass_at_k
 from eager_lmeval.options import resolve
+from eager_lmeval.pool_run import grow_pool
 from eager_lmeval.stats import mcnemar_mid_p
-from eager_lmeval.strategy import grow_pool
 from eager_lmeval.streams import stream_key, uniforms
 from eager_lmeval.tree import Tree
 

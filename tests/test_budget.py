@@ -11,7 +11,8 @@ from scripted import PromptScript, ScriptedRunner, scripted_engine, scripted_pro
 
 from eager_lmeval.budget import Ledger, share_surplus, surplus
 from eager_lmeval.options import resolve
-from eager_lmeval.strategy import grow_pool, restart_threshold
+from eager_lmeval.pool_run import grow_pool
+from eager_lmeval.strategy import restart_threshold
 
 SURPLUS = st.integers(0, 300)
 ELIGIBLE = st.lists(st.integers(0, 50), unique=True, max_size=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from transformers import (
     BloomConfig,
     FalconConfig,
     GPTNeoConfig,
+    LlamaConfig,
     MambaConfig,
     PreTrainedConfig,
     T5Config,
@@ -39,9 +41,11 @@ from transformers import (
 from eager_lmeval.engine import cache
 from eager_lmeval.engine.hf import ModelRunner, require_supported
 from eager_lmeval.engine.loop import Engine
+from eager_lmeval.engine.runner import OutOfMemory, Prefix
+from eager_lmeval.engine.sampling import Readout
 from eager_lmeval.errors import UsageError
 from eager_lmeval.options import Options, resolve
-from eager_lmeval.strategy import PoolResult, grow_pool
+from eager_lmeval.pool_run import PoolResult, grow_pool
 from eager_lmeval.tree import Prompt, Tree
 
 ADAPT = {
@@ -257,6 +261,116 @@ def test_slots_that_grew_in_some_layers_only_are_no_obstacle(monkeypatch: pytest
         assert grown(ModelRunner(tiny_model("llama"))) == expected
 
 
+class SmallDevice(ScriptedRunner):
+    """Holds so many slots, and no more."""
+
+    holds = 8
+
+    def reserve(self, slots: int, length: int) -> None:
+        if slots > self.holds:
+            raise OutOfMemory(f"no memory for {slots} slots")
+        super().reserve(slots, length)
+
+
+def test_room_for_fewer_rows_than_the_limit_costs_only_the_rows_that_do_not_fit() -> None:
+    """At the first step one row is in use; the limit does not fall below what the device holds."""
+    runner = SmallDevice(PromptScript())
+    result, engine = grow(ADAPT | {"strategy": "init"}, number=1, runner=runner, max_rows=32)
+    assert engine.limit == 8
+    assert engine.stats.out_of_memory == 2
+    assert sequences_of(result) == sequences_of(grow(ADAPT | {"strategy": "init"}, number=1)[0])
+
+
+def test_a_prompt_whose_sequences_do_not_fit_together_is_told_to_have_fewer() -> None:
+    with pytest.raises(UsageError, match=r"for the \d+ sequences of one prompt .* fewer max_sequences"):
+        grow(ADAPT | {"max_sequences": 20, "entropy_threshold": 0.0}, runner=SmallDevice(PromptScript()), max_rows=32)
+
+
+@pytest.mark.parametrize("call", ["prefill", "decode"])
+def test_what_a_failed_pass_had_allocated_is_free_before_anything_is_done_about_it(call: str) -> None:
+    class Activations:
+        """Stands for what a pass allocates."""
+
+    class Failing(ScriptedRunner):
+        allocated: weakref.ref[Activations] | None = None
+
+        def fail_once(self) -> None:
+            activations = Activations()
+            if self.allocated is None:
+                self.allocated = weakref.ref(activations)
+                raise OutOfMemory("no memory")
+            assert self.allocated() is None, "the failed pass still holds what it had allocated"
+
+        def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
+            if call == "prefill":
+                self.fail_once()
+            return super().prefill(prompts)
+
+        def decode(self, *arguments: Any) -> list[Readout]:
+            if call == "decode":
+                self.fail_once()
+            return super().decode(*arguments)
+
+        def shrink(self, slots: int) -> None:
+            assert self.allocated is not None
+            assert self.allocated() is None, "the failed pass still holds what it had allocated"
+            super().shrink(slots)
+
+    _, engine = grow(ADAPT | {"strategy": "init"}, runner=Failing(PromptScript()), max_rows=16)
+    assert engine.stats.out_of_memory == 1
+
+
+def filled_cache() -> tuple[cache.SlotCache, list[cache.Snapshot]]:
+    """Four slots of six positions in two layers, and what they hold."""
+    slots = cache.SlotCache(num_layers=2)
+    generator = torch.Generator().manual_seed(0)
+    snapshots = [
+        cache.Snapshot([tuple(torch.randn(2, 3, 6, 4, generator=generator)) for _ in range(2)])  # type: ignore[misc]
+        for _ in range(4)
+    ]
+    slots.reserve(4, 6, snapshots[0])
+    for slot, snapshot in enumerate(snapshots):
+        slots.restore(slot, snapshot)
+    return slots, snapshots
+
+
+def assert_holds(slots: cache.SlotCache, slot: int, snapshot: cache.Snapshot) -> None:
+    for held, expected in zip(slots.snapshot(slot, 6, torch.device("cpu")).layers, snapshot.layers, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(held, expected, strict=True))
+
+
+def test_slots_are_copied_one_by_one_where_there_is_no_memory_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, snapshots = filled_cache()
+    write = torch.Tensor.__setitem__
+
+    def without_memory(tensor: torch.Tensor, key: Any, value: Any) -> None:
+        if isinstance(key[0], list):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        write(tensor, key, value)
+
+    monkeypatch.setattr(torch.Tensor, "__setitem__", without_memory)
+    slots.copy([0, 1], [2, 3], 6)
+    for slot, expected in enumerate([0, 1, 0, 1]):
+        assert_holds(slots, slot, snapshots[expected])
+
+
+def test_slots_are_given_back_by_way_of_the_host_where_there_is_no_memory_for_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slots, snapshots = filled_cache()
+
+    def without_memory(*arguments: Any, **more: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "clone", without_memory)
+        slots.shrink(2)
+    assert slots.slots == 2
+    assert [layer.keys.shape[0] for layer in slots.layers] == [2, 2]
+    for slot in (0, 1):
+        assert_holds(slots, slot, snapshots[slot])
+
+
 # Logits that are no numbers.
 
 
@@ -295,3 +409,26 @@ def test_models_that_slots_cannot_serve_are_refused_with_the_reason(config: PreT
         model = family.from_config(config)
     with pytest.raises(UsageError, match=rf"{config.model_type}.*{reason}.*--model hf for this one"):
         require_supported(model)
+
+
+ROPE = {"rope_theta": 1e4}
+LONGROPE = ROPE | {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [3.0, 3.0], "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "switch"),
+    [
+        (LONGROPE | {"original_max_position_embeddings": 16}, 16),
+        (ROPE | {"rope_type": "dynamic", "factor": 4.0}, 64),
+    ],
+    ids=["longrope", "dynamic"],
+)
+def test_frequencies_that_the_longest_row_of_a_batch_decides_are_refused_where_they_would_change(
+    parameters: dict[str, Any], switch: int
+) -> None:
+    with torch.device("meta"):
+        config = LlamaConfig(**TINY, num_attention_heads=4, max_position_embeddings=64, rope_parameters=parameters)
+        model = AutoModelForCausalLM.from_config(config)
+    require_supported(model, max_length=switch)
+    with pytest.raises(UsageError, match=rf"rotary frequencies .* give max_length={switch} in --model_args"):
+        require_supported(model, max_length=switch + 1)

@@ -211,7 +211,7 @@ def decoded(monkeypatch) -> Counter[str]:
 def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What a run of its own makes, and what it reports of the pools."""
     torch.manual_seed(model_args.pop("harness_seed", 1234))
-    lm = EagerLM(**{"pretrained": "demo", "dtype": "float64"} | model_args)
+    lm = EagerLM(**{"pretrained": "demo", "dtype": "float32"} | model_args)
     responses = [essence(by_document) for by_document in make_calls(lm, calls)]
     if lm._journal is not None:
         lm._journal.close()
@@ -248,9 +248,11 @@ def test_nothing_is_decoded_for_what_the_journal_holds(tmp_path, decoded):
         {"seed": 99},
         {"entropy_threshold": 1.61},
         {"temperature": 0.7},
-        {"strategy": "adapt"},
+        {"strategy": "parallel"},
         {"max_sequences": 5},
         {"max_gen_toks": 59},
+        {"branch_window": 7},
+        {"tie_margin": 0.01},
         {"until": ["q"]},
     ],
     ids=lambda other: next(iter(other)),
@@ -270,10 +272,46 @@ def test_neither_do_another_seed_of_the_harness_another_dtype_or_other_weights(t
     from eager_lmeval.identity import model_identity
 
     lm = EagerLM(pretrained="demo")
-    before = model_identity(lm.model, "demo", {})
+    before = model_identity(lm.model, lm.tokenizer, "demo", {})
+    assert model_identity(lm.model, lm.tokenizer, "demo", {"batch_size": 3}) == before
+    lm.model.config.rope_parameters["rope_theta"] *= 2  # not in the weights, but it changes every logit
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+    lm.model.config.rope_parameters["rope_theta"] /= 2
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) == before
     with torch.no_grad():
         lm.model.get_input_embeddings().weight.mul_(1.001)
-    assert model_identity(lm.model, "demo", {}) != before
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+
+
+def test_neither_does_another_tokenizer_that_gives_the_prompts_the_same_ids():
+    from eager_lmeval.identity import model_identity
+
+    lm = EagerLM(pretrained="demo")
+    before = model_identity(lm.model, lm.tokenizer, "demo", {})
+    lm.tokenizer("padded", padding="max_length", max_length=20, truncation=True)  # as a batch does it
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) == before
+    lm.tokenizer.add_special_tokens({"additional_special_tokens": ["<|new|>"]})
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+
+
+def test_strategies_share_what_they_have_in_common(tmp_path, decoded):
+    """Stage 1 of init, adapt and eager is one tree; what was granted with another decay of θ is told apart."""
+    made([call("init")], journal=str(tmp_path))
+    of_init = sum(decoded.values())
+    for strategy, again in (("adapt", {}), ("eager", {"extra_cap": "1M"}), ("adapt", {"threshold_decay": 0.7})):
+        decoded.clear()
+        resumed, reported = made([call(strategy, **again)], journal=str(tmp_path))
+        expected, of_expected = made([call(strategy, **again)])
+        assert resumed == expected
+        assert reported[0]["ledger"] == of_expected[0]["ledger"]
+        assert reported[0]["journal"]["prompts_reused"] == 6
+        assert reported[0]["journal"]["tokens_reused"] >= of_init
+
+
+def test_roots_of_parallel_are_found_whatever_the_gate(tmp_path):
+    made([call("parallel", docs=2)], journal=str(tmp_path))
+    other = call("parallel", docs=2, entropy_threshold=0.1, think_gate=False)
+    assert made([other], journal=str(tmp_path))[1][0]["journal"]["prompts_reused"] == 2
 
 
 def test_what_changes_no_result_still_finds_the_record(tmp_path):

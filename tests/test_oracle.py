@@ -14,7 +14,7 @@ from eager_lmeval.engine.hf import ModelRunner
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.text import TextStopper, Thinking
 from eager_lmeval.options import Options, resolve
-from eager_lmeval.strategy import PoolResult, grow_pool
+from eager_lmeval.pool_run import PoolResult, grow_pool
 from eager_lmeval.tree import Prompt, Sequence
 
 TASK = "demo"

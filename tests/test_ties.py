@@ -25,7 +25,7 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.gate import Candidate, Gate, GateSettings
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.options import resolve
-from eager_lmeval.strategy import PoolResult, grow_pool
+from eager_lmeval.pool_run import PoolResult, grow_pool
 
 NOISE = 0.004
 PROMPTS = 6

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scripted import Script, ScriptedRunner, scripted_engine, scripted_prompt
 
 from eager_lmeval.options import resolve
-from eager_lmeval.strategy import grow_pool
+from eager_lmeval.pool_run import grow_pool
 from eager_lmeval.tree import Prompt, Sequence, Tree
 
 OPTIONS = st.fixed_dictionaries(

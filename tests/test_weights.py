@@ -17,8 +17,8 @@ from scripted import EOS, ScriptedRunner, scripted_engine, scripted_prompt
 
 from eager_lmeval.metrics import Vote, consensus, pass_rate
 from eager_lmeval.options import resolve
+from eager_lmeval.pool_run import grow_pool
 from eager_lmeval.stats import mean, standard_error
-from eager_lmeval.strategy import grow_pool
 
 STEP, LEFT, RIGHTWARD, THIRD, RIGHT, WRONG = range(1, 7)
 VOCABULARY = 7

@@ -73,7 +73,18 @@ class _SlotLayer(CacheLayerMixin):
 
     def shrink(self, slots: int) -> None:
         if self.is_initialized:
-            self.keys, self.values = (tensor[:slots].clone() for tensor in self.tensors)
+            for name in ("keys", "values"):
+                self._shrink(name, slots)
+
+    def _shrink(self, name: str, slots: int) -> None:
+        """Where there is no memory for a copy on the device, it is made on the host."""
+        try:
+            setattr(self, name, getattr(self, name)[:slots].clone())
+        except torch.OutOfMemoryError:
+            device = getattr(self, name).device
+            kept = getattr(self, name)[:slots].cpu()
+            setattr(self, name, None)
+            setattr(self, name, kept.to(device))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._span.length, 0
@@ -130,18 +141,26 @@ class SlotCache(Cache):
         for layer in self._slot_layers:
             layer.shrink(slots)
         self.slots = min(slots, self.slots)
+        if not self.slots:
+            self.capacity = 0
 
     def copy(self, sources: list[int], destinations: list[int], length: int) -> None:
-        """Copies the first ``length`` positions of slots to other slots."""
+        """Copies the first ``length`` positions of slots to other slots; no destination is a source."""
         for layer in self._slot_layers:
             for tensor in layer.tensors:
-                tensor[destinations, :, :length] = tensor[sources, :, :length]
+                try:
+                    tensor[destinations, :, :length] = tensor[sources, :, :length]
+                except torch.OutOfMemoryError:  # one by one they need no memory besides
+                    for source, destination in zip(sources, destinations, strict=True):
+                        tensor[destination, :, :length] = tensor[source, :, :length]
 
     def snapshot(self, slot: int, length: int, device: torch.device) -> Snapshot:
-        """A copy of a slot's first ``length`` positions on ``device``."""
+        """A copy of a slot's first ``length`` positions on ``device``, head by head: it takes no memory besides."""
         layers = []
         for layer in self._slot_layers:
-            keys, values = (tensor[slot, :, :length].to(device, copy=True) for tensor in layer.tensors)
+            keys, values = (
+                torch.stack([head[:length].to(device, copy=True) for head in tensor[slot]]) for tensor in layer.tensors
+            )
             layers.append((keys, values))
         return Snapshot(layers)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +33,18 @@ MASK = Tensor | dict[str, Tensor]
 
 
 class ModelRunner:
-    """Runs a transformers causal LM over slots. Implements `engine.runner.Runner`."""
+    """Runs a transformers causal LM over slots. Implements `engine.runner.Runner`.
 
-    def __init__(self, model: PreTrainedModel, autocast_dtype: torch.dtype | None = None) -> None:
-        require_supported(model)
+    ``max_length`` is the most positions that any row will have. Raises UsageError for a model that cannot be served.
+    """
+
+    def __init__(self, model: PreTrainedModel, autocast_dtype: torch.dtype | None = None, max_length: int = 0) -> None:
+        require_supported(model, max_length)
         self._model = model
         self._autocast_dtype = autocast_dtype
         self._windows = _windows_by_type(_text_config(model))
         self._cache = SlotCache(_text_config(model).num_hidden_layers)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
         self._like: Snapshot | None = None
 
     @property
@@ -171,7 +176,8 @@ class ModelRunner:
 
     @torch.inference_mode()
     def restore(self, slot: int, snapshot: Snapshot) -> None:
-        self._cache.restore(slot, snapshot)
+        with _translated_memory_errors():
+            self._cache.restore(slot, snapshot)
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -192,8 +198,11 @@ def _translated_memory_errors() -> Iterator[None]:
         raise OutOfMemory(str(error).splitlines()[0]) from error
 
 
-def require_supported(model: PreTrainedModel) -> None:
-    """Raises UsageError, with the reason and what to use instead, for a model that slots cannot serve."""
+def require_supported(model: PreTrainedModel, max_length: int = 0) -> None:
+    """Raises UsageError, with the reason and what to use instead, for a model that slots cannot serve.
+
+    ``max_length`` is the most positions that a row will have.
+    """
     config = _text_config(model)
     name = config.model_type
     if model.config.is_encoder_decoder:
@@ -206,11 +215,31 @@ def require_supported(model: PreTrainedModel) -> None:
             f"model type {name!r} has {reason}; eager serves full and sliding attention, one key-value cache a layer: "
             f"take such a model, or --model hf for this one"
         )
+    switch = _rope_switch(config)
+    if max_length > switch:
+        raise UsageError(
+            f"model type {name!r} changes its rotary frequencies for the whole batch when one row passes {switch} "
+            f"positions, so a row's tokens would depend on its neighbours; give max_length={switch} in --model_args, "
+            f"or take a model with fixed frequencies (such as yarn or linear)"
+        )
     if config._attn_implementation not in ATTENTION:
         raise UsageError(
             f"attention implementation {config._attn_implementation!r} takes no explicit masks; "
             f"add attn_implementation=sdpa (or eager) to --model_args"
         )
+
+
+def _rope_switch(config: PreTrainedConfig) -> float:
+    """Positions beyond which transformers computes rotary frequencies by the batch's longest row; inf: it does not."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    switches = [math.inf]
+    for parameters in (rope, *rope.values()):  # some models nest them by layer type
+        kind = parameters.get("rope_type") if isinstance(parameters, dict) else None
+        if kind == "longrope":
+            switches.append(parameters["original_max_position_embeddings"])
+        elif kind == "dynamic":
+            switches.append(config.max_position_embeddings)
+    return min(switches)
 
 
 def _cannot_serve(model: PreTrainedModel, config: PreTrainedConfig) -> str | None:
@@ -229,6 +258,11 @@ def _cannot_serve(model: PreTrainedModel, config: PreTrainedConfig) -> str | Non
     if getattr(config, "num_kv_shared_layers", 0):
         return "layers that share their keys and values"
     return None
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside PEFT's, whose own `forward` takes whatever comes."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _text_config(model: PreTrainedModel) -> PreTrainedConfig:

@@ -11,7 +11,7 @@ Who owns what between two steps::
     parked     whole growths that found no rows, as snapshots               rows for all their sequences are free
     prefix     a tenant's prompt: snapshot and first logits                 its last root has started, and no
                                                                             further run on the prompt may follow
-    ready      prefilled prompts that were not admitted yet                 admitted
+    intake     prefilled prompts that were not admitted yet                 admitted
 
 A gated growth is parked as a whole or not at all, so all its sequences advance in lockstep. When forks need more rows
 than there are, the youngest growths are parked; their keys and values are kept, so nothing is computed twice, and no
@@ -24,13 +24,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from eager_lmeval.engine.counts import EngineCounts
-from eager_lmeval.engine.growth import Growth, Run, RunSource, Stopper
+from eager_lmeval.engine.growth import Growth, RunSource, Stopper
+from eager_lmeval.engine.intake import Intake
+from eager_lmeval.engine.rows import Placed, Row, Tenant, by_tenant, close_gaps, youngest
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner
 from eager_lmeval.engine.sampling import Readout, Sampling
 from eager_lmeval.errors import UsageError
@@ -39,48 +40,9 @@ from eager_lmeval.tree import Sequence
 
 __all__ = ["Engine"]
 
-PREFILL_AHEAD = 8
-"""Prompts prefilled in one forward pass at most."""
-
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 T = TypeVar("T")
-
-
-@dataclass
-class _Tenant:
-    """A growth in the engine. ``age`` is its place in the order of admission; the oldest is never parked."""
-
-    growth: Growth
-    age: int
-    prefix: Prefix | None
-
-
-@dataclass
-class _Row:
-    """An unfinished sequence. A fresh one has no token yet: its logits are its prompt's, not a decode step's."""
-
-    tenant: _Tenant
-    sequence: Sequence
-    key: int
-    """Key of its stream of draws."""
-    first_logits: Any = None
-
-    @property
-    def fresh(self) -> bool:
-        return not self.sequence.tokens
-
-    @property
-    def length(self) -> int:
-        """Positions whose keys and values are stored: all but the newest token's."""
-        return len(self.tenant.growth.run.prompt.token_ids) + max(0, len(self.sequence.tokens) - 1)
-
-
-class _Placed(NamedTuple):
-    """A row and where its keys and values stand: a slot's number, or a snapshot."""
-
-    source: Any
-    row: _Row
 
 
 class Engine:
@@ -98,11 +60,10 @@ class Engine:
         self.stats = EngineCounts(max_rows)
         self.limit = max_rows
         """Rows decoded at once; shrinks when memory runs out."""
-        self.rows: list[_Row] = []
-        self._incoming: list[_Placed] = []
-        self._parked: dict[int, list[_Placed]] = {}
-        self._ready: deque[tuple[Run, Prefix]] = deque()
-        self._rooting: deque[_Tenant] = deque()
+        self.rows: list[Row] = []
+        self._incoming: list[Placed] = []
+        self._parked: dict[int, list[Placed]] = {}
+        self._rooting: deque[Tenant] = deque()
         self._runner = runner
         self._stopper = stopper
         self._sampling = sampling
@@ -110,11 +71,11 @@ class Engine:
         self._on_step = on_step
         self._admitted = 0
         self._source: RunSource
-        self._source_empty = False
+        self._intake: Intake
 
     def run(self, source: RunSource) -> None:
         """Works until the source is empty and everything it gave has finished."""
-        self._source, self._source_empty = source, False
+        self._source, self._intake = source, Intake(source, self._runner, self.stats)
         self._admit()
         while self.in_use:
             self._step()
@@ -139,7 +100,7 @@ class Engine:
     @property
     def waiting(self) -> bool:
         """Whether prompts, or roots of prompts, wait for a row."""
-        return bool(self._ready or self._rooting or self._parked) or not self._source_empty
+        return bool(self._rooting or self._parked) or self._intake.waiting
 
     # Admission: parked growths first, then waiting roots, then new prompts.
 
@@ -152,12 +113,12 @@ class Engine:
             if self.in_use < self.limit:  # a prefill that found too little memory has lowered the limit
                 self._start_root(self._rooting[0])
 
-    def _start_root(self, tenant: _Tenant) -> None:
+    def _start_root(self, tenant: Tenant) -> None:
         assert tenant.prefix is not None, "a tenant with waiting roots has its prefix"
         growth = tenant.growth
         row = self._row(tenant, growth.start_root())
         row.first_logits = tenant.prefix.logits
-        self._incoming.append(_Placed(tenant.prefix.snapshot, row))
+        self._incoming.append(Placed(tenant.prefix.snapshot, row))
         if not growth.waiting_roots:
             self._rooting.popleft()
             if not growth.run.may_continue:
@@ -167,54 +128,22 @@ class Engine:
         """Lets the next prefilled prompt start its roots; False when there is none, or parked rows are too many."""
         if sum(map(len, self._parked.values())) >= self.limit:
             return False
-        if not self._ready:
-            self._prefill()
-        if not self._ready:
+        taken = self._retrying(self._intake.next)
+        if taken is None:
             return False
-        run, prefix = self._ready.popleft()
+        run, prefix = taken
         growth = Growth(run, self._stopper)
         growth.prefill_tokens = len(run.prompt.token_ids)
         self._enter(growth, prefix)
         return True
 
     def _enter(self, growth: Growth, prefix: Prefix) -> None:
-        self._rooting.append(_Tenant(growth, self._admitted, prefix))
+        self._rooting.append(Tenant(growth, self._admitted, prefix))
         self._admitted += 1
 
-    def _prefill(self) -> None:
-        runs: list[Run] = []
-        while len(runs) < PREFILL_AHEAD and not self._source_empty:
-            run = self._source.next_run()
-            if run is None:
-                self._source_empty = True
-            else:
-                runs.append(run)
-        self._prefill_runs(runs)
-
-    def _prefill_runs(self, runs: list[Run]) -> None:
-        """Prefills prompts together; where memory does not allow that, in halves; a single one at the rows' expense."""
-        if not runs:
-            return
-        prompts = [run.prompt.token_ids for run in runs]
-        try:
-            prefixes = self._runner.prefill(prompts)
-        except OutOfMemory as error:
-            self.stats.out_of_memory += 1
-            if len(runs) > 1:
-                log.warning("out of memory: prefilling %d prompts in two halves", len(runs))
-                half = len(runs) // 2
-                self._prefill_runs(runs[:half])
-                self._prefill_runs(runs[half:])
-                return
-            self._shrink(error)
-            self._prefill_runs(runs)
-            return
-        self._ready.extend(zip(runs, prefixes, strict=True))
-        self.stats.prefill_tokens += sum(map(len, prompts))
-
-    def _row(self, tenant: _Tenant, sequence: Sequence) -> _Row:
+    def _row(self, tenant: Tenant, sequence: Sequence) -> Row:
         prompt = tenant.growth.run.prompt
-        return _Row(tenant, sequence, stream_key(self._seed, prompt.task, prompt.context, sequence.path))
+        return Row(tenant, sequence, stream_key(self._seed, prompt.task, prompt.context, sequence.path))
 
     # One step: decode, grow, place.
 
@@ -239,21 +168,18 @@ class Engine:
         rows = [*self.rows, *(placed.row for placed in settling)]
         if not rows:
             return
-        self._runner.reserve(max(self.limit, len(rows)), max(row.length for row in rows) + 1)
+        self._reserve(len(rows), max(row.length for row in rows) + 1)
         for slot, (snapshot, _) in enumerate(settling, start=len(self.rows)):
             self._runner.restore(slot, snapshot)
         self.rows = rows
         self._incoming = [placed for placed in self._incoming if placed.row.fresh]
 
-    def _grow(self, readouts: list[Readout]) -> list[_Placed]:
+    def _grow(self, readouts: list[Readout]) -> list[Placed]:
         """Feeds the readouts to their growths; returns the forks' children, each with its parent's source."""
         self.stats.count(self.in_use, self.limit, self.waiting)
-        stepping = [*(_Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
-        places: dict[int, list[int]] = {}
-        for place, (_, row) in enumerate(stepping):
-            places.setdefault(row.tenant.age, []).append(place)
+        stepping = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
         children = []
-        for of_tenant in places.values():
+        for of_tenant in by_tenant(row for _, row in stepping):
             tenant = stepping[of_tenant[0]].row.tenant
             active = [stepping[place].row.sequence for place in of_tenant]
             source = {id(stepping[place].row.sequence): stepping[place].source for place in of_tenant}
@@ -261,11 +187,11 @@ class Engine:
                 [readouts[place] for place in of_tenant], [stepping[place].row for place in of_tenant]
             )
             forks = tenant.growth.advance(decided, active)
-            children += [_Placed(source[id(fork.parent)], self._row(tenant, fork.child)) for fork in forks]
+            children += [Placed(source[id(fork.parent)], self._row(tenant, fork.child)) for fork in forks]
         self.stats.forks += len(children)
         return children
 
-    def _decided(self, readouts: list[Readout], rows: list[_Row]) -> list[Readout]:
+    def _decided(self, readouts: list[Readout], rows: list[Row]) -> list[Readout]:
         """A tenant's readouts, those that rounding could have turned read again in float64, where that is wanted."""
         if not self.tie_margin:
             return readouts
@@ -276,7 +202,7 @@ class Engine:
             for place, readout in enumerate(readouts)
         ]
 
-    def _read_again(self, row: _Row, readout: Readout) -> Readout:
+    def _read_again(self, row: Row, readout: Readout) -> Readout:
         tokens = row.sequence.tokens
         draw = uniforms(np.array([row.key], dtype=np.uint64), np.array([len(tokens)], dtype=np.uint64))
         try:
@@ -291,64 +217,62 @@ class Engine:
         self.stats.count_tie(readout, exact)
         return exact
 
-    def _place(self, children: list[_Placed]) -> None:
+    def _place(self, children: list[Placed]) -> None:
         """Ended rows leave, children take free slots, growths that no longer fit are parked, finished ones go home."""
-        stepped = [*(_Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming, *children]
+        stepped = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming, *children]
         tenants = {placed.row.tenant.age: placed.row.tenant for placed in stepped}
         self._relocate(self._park_youngest([placed for placed in stepped if placed.row.sequence.finish is None]))
         for tenant in tenants.values():
             if tenant.growth.done:
                 self._finish(tenant)
 
-    def _park_youngest(self, layout: list[_Placed]) -> list[_Placed]:
+    def _park_youngest(self, layout: list[Placed]) -> list[Placed]:
         """Parks growths, the youngest first, until the rows fit; the oldest stays even if it alone does not fit."""
-        while len(layout) > self.limit:
-            ages = {placed.row.tenant.age for placed in layout}
-            if len(ages) == 1:
-                break
-            leaving = [placed for placed in layout if placed.row.tenant.age == max(ages)]
-            layout = [placed for placed in layout if placed.row.tenant.age != max(ages)]
+        staying, leaving = youngest(layout, self.limit)
+        for growth in leaving:
             # An ungated growth may have rows parked already: roots that started later leave as well.
-            self._parked.setdefault(max(ages), []).extend(self._snapshot(placed) for placed in leaving)
+            parked = self._parked.setdefault(growth[0].row.tenant.age, [])
+            parked.extend(self._snapshot(placed) for placed in growth)
             self.stats.parked += 1
-        return layout
+        return staying
 
-    def _snapshot(self, placed: _Placed) -> _Placed:
+    def _snapshot(self, placed: Placed) -> Placed:
         if not isinstance(placed.source, int):
             return placed
-        return _Placed(self._runner.park(placed.source, placed.row.length), placed.row)
+        return Placed(self._runner.park(placed.source, placed.row.length), placed.row)
 
-    def _relocate(self, layout: list[_Placed]) -> None:
+    def _relocate(self, layout: list[Placed]) -> None:
         """Brings rows that stand on slots to slots 0 … n−1, moving as few as possible; the others stay incoming."""
         self._incoming = [placed for placed in layout if not isinstance(placed.source, int)]
         standing = [placed for placed in layout if isinstance(placed.source, int)]
         if len(standing) > self._runner.slots:  # children for which there is no room until the next reserve
             self._incoming += [self._snapshot(placed) for placed in standing[self._runner.slots :]]
             del standing[self._runner.slots :]
-        rows: list[_Row | None] = [None] * len(standing)
-        moving = []
-        for placed in standing:
-            if placed.source < len(rows) and rows[placed.source] is None:
-                rows[placed.source] = placed.row
-            else:
-                moving.append(placed)
-        moves = []
-        for placed, gap in zip(moving, [slot for slot, row in enumerate(rows) if row is None], strict=True):
-            rows[gap] = placed.row
-            moves.append((placed.source, gap))
+        self.rows, moves = close_gaps(standing)
         if moves:
-            self._runner.copy(moves, max(placed.row.length for placed in moving))
-        self.rows = [row for row in rows if row is not None]
+            self._runner.copy(moves, max(self.rows[gap].length for _, gap in moves))
 
-    def _finish(self, tenant: _Tenant) -> None:
+    def _finish(self, tenant: Tenant) -> None:
         follow_up = self._source.finished(tenant.growth)
-        self._source_empty = False  # one that other ranks draw from too may have held back
+        self._intake.look_again()
         if follow_up is not None:
             assert tenant.prefix is not None, "a further run needs the prompt's prefix"
             assert follow_up.prompt is tenant.growth.run.prompt, "a further run is on the same prompt"
             self._enter(Growth(follow_up, self._stopper), tenant.prefix)
 
-    # Memory.
+    # Memory. What is done about an error is done after its handler: the error holds what the failed pass had allocated.
+
+    def _reserve(self, rows: int, length: int) -> None:
+        """Room for as many rows as the limit allows; where there is less, for fewer, but for ``rows``."""
+        while self.limit > rows:
+            try:
+                return self._runner.reserve(self.limit, length)
+            except OutOfMemory:
+                self.stats.out_of_memory += 1
+            self.limit = max(rows, self.limit // 2)
+            log.warning("out of memory: going on with max_rows=%d", self.limit)
+            self._runner.shrink(len(self.rows))
+        return self._runner.reserve(rows, length)
 
     def _retrying(self, act: Callable[[], T]) -> T:
         """Runs what may find too little memory; then halves the row limit, parks what no longer fits, and retries."""
@@ -357,16 +281,24 @@ class Engine:
                 return act()
             except OutOfMemory as error:
                 self.stats.out_of_memory += 1
-                self._shrink(error)
+                reason = str(error)
+            self._shrink(reason)
 
-    def _shrink(self, error: OutOfMemory) -> None:
+    def _shrink(self, reason: str) -> None:
         if self.limit == 1:
-            raise UsageError(
-                f"out of memory with one sequence at a time ({error}); take a smaller max_gen_toks, a shorter context, "
-                f"dtype=bfloat16, or a larger device"
-            ) from error
+            raise UsageError(self._does_not_fit(reason))
         self.limit = max(1, min(self.limit, self.in_use or self.limit) // 2)
         log.warning("out of memory: going on with max_rows=%d", self.limit)
-        layout = [*(_Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
+        layout = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
         self._relocate(self._park_youngest(layout))
         self._runner.shrink(len(self.rows))
+
+    def _does_not_fit(self, reason: str) -> str:
+        if self.in_use > 1:
+            what, remedy = f"for the {self.in_use} sequences of one prompt", "fewer max_sequences, "
+        else:
+            what, remedy = "with one sequence at a time", ""
+        return (
+            f"out of memory {what} ({reason}); take {remedy}a smaller max_gen_toks, a shorter context, dtype=bfloat16, "
+            f"or a larger device"
+        )

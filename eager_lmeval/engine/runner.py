@@ -43,7 +43,7 @@ class Runner(Protocol):
         """Slots that there is room for."""
 
     def restore(self, slot: int, snapshot: Any) -> None:
-        """Writes a snapshot to a slot."""
+        """Writes a snapshot to a slot. Raises OutOfMemory."""
 
     def decode(
         self,

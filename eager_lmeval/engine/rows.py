@@ -1,0 +1,89 @@
+"""Rows and where they stand: who leaves when they no longer fit, and how those that stay close ranks. No tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from eager_lmeval.engine.growth import Growth
+from eager_lmeval.engine.runner import Prefix
+from eager_lmeval.tree import Sequence
+
+__all__ = ["Placed", "Row", "Tenant", "by_tenant", "close_gaps", "youngest"]
+
+
+@dataclass
+class Tenant:
+    """A growth in the engine. ``age`` is its place in the order of admission; the oldest is never parked."""
+
+    growth: Growth
+    age: int
+    prefix: Prefix | None
+
+
+@dataclass
+class Row:
+    """An unfinished sequence. A fresh one has no token yet: its logits are its prompt's, not a decode step's."""
+
+    tenant: Tenant
+    sequence: Sequence
+    key: int
+    """Key of its stream of draws."""
+    first_logits: Any = None
+
+    @property
+    def fresh(self) -> bool:
+        return not self.sequence.tokens
+
+    @property
+    def length(self) -> int:
+        """Positions whose keys and values are stored: all but the newest token's."""
+        return len(self.tenant.growth.run.prompt.token_ids) + max(0, len(self.sequence.tokens) - 1)
+
+
+class Placed(NamedTuple):
+    """A row and where its keys and values stand: a slot's number, or a snapshot."""
+
+    source: Any
+    row: Row
+
+
+def by_tenant(rows: Iterable[Row]) -> list[list[int]]:
+    """Places of rows, those of one tenant together."""
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row.tenant.age, []).append(place)
+    return list(places.values())
+
+
+def youngest(layout: Seq[Placed], limit: int) -> tuple[list[Placed], list[list[Placed]]]:
+    """Who stays when only ``limit`` rows may, and who leaves: whole growths, the youngest first, never the oldest."""
+    staying, leaving = list(layout), []
+    while len(staying) > limit:
+        ages = {placed.row.tenant.age for placed in staying}
+        if len(ages) == 1:
+            break
+        leaving.append([placed for placed in staying if placed.row.tenant.age == max(ages)])
+        staying = [placed for placed in staying if placed.row.tenant.age != max(ages)]
+    return staying, leaving
+
+
+def close_gaps(standing: Seq[Placed]) -> tuple[list[Row], list[tuple[int, int]]]:
+    """Rows on slots brought to slots 0 … n−1, and the moves (from slot, to slot) for it, as few as possible.
+
+    Several rows may stand on one slot: a parent and the children that it has just forked.
+    """
+    rows: list[Row | None] = [None] * len(standing)
+    moving = []
+    for placed in standing:
+        if placed.source < len(rows) and rows[placed.source] is None:
+            rows[placed.source] = placed.row
+        else:
+            moving.append(placed)
+    moves = []
+    for placed, gap in zip(moving, [slot for slot, row in enumerate(rows) if row is None], strict=True):
+        rows[gap] = placed.row
+        moves.append((placed.source, gap))
+    return [row for row in rows if row is not None], moves
