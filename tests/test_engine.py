@@ -274,7 +274,7 @@ class SmallDevice(ScriptedRunner):
 
 def test_room_for_fewer_rows_than_the_limit_costs_only_the_rows_that_do_not_fit() -> None:
     """At the first step one row is in use; the limit does not fall below what the device holds."""
-    runner = SmallDevice(PromptScript())
+    runner = SmallDevice(PromptScript(eos_bias=1.0))
     result, engine = grow(ADAPT | {"strategy": "init"}, number=1, runner=runner, max_rows=32)
     assert engine.limit == 8
     assert engine.stats.out_of_memory == 2
