@@ -102,6 +102,19 @@ class Journal:
         """Names of the files that are there now."""
         return sorted(path.name for path in self.folder.glob("*.jsonl"))
 
+    def mark(self) -> str:
+        """Puts an empty file into the folder, so that others can tell whether theirs is the same; returns its name."""
+        name = f".{self._own}.mark"
+        (self.folder / name).touch()
+        return name
+
+    def holds(self, mark: str) -> bool:
+        return (self.folder / mark).exists()
+
+    def unmark(self, mark: str) -> None:
+        """Takes a mark away; every rank may."""
+        (self.folder / mark).unlink(missing_ok=True)
+
     def read(self, names: Iterable[str], wanted: Collection[str]) -> dict[str, dict[str, Record]]:
         """Records of the wanted keys, by key and part; what cannot be used is left alone, and said in one line."""
         found: dict[str, dict[str, Record]] = {}
@@ -147,6 +160,7 @@ class Journal:
                 self._file = (self.folder / self._own).open("xb", buffering=0)
                 header = {"format": FORMAT, "rank": self._rank, "host": socket.gethostname()}
                 _write(self._file, _line(header | self._about))
+                _sync_names(self.folder)
             _write(self._file, _line(record))
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -194,7 +208,14 @@ def open_shelves(
     journal: Journal, keys: Seq[Seq[str]], prompts: Seq[Seq[Mapping[str, Any]]], ranks: Ranks
 ) -> list[JournalShelf]:
     """One shelf a pool. Each rank reads its share of the files that rank 0 sees; all learn who has read what."""
-    files = ranks.gather(journal.files() if ranks.rank == 0 else [])[0]
+    files, mark = ranks.gather((journal.files(), journal.mark()) if ranks.rank == 0 else ([], ""))[0]
+    elsewhere = [rank for rank, here in enumerate(ranks.gather(journal.holds(mark))) if not here]
+    if elsewhere:
+        raise UsageError(
+            f"journal={journal.folder} on the machine of rank {elsewhere[0]} is not the folder that rank 0 uses: "
+            f"give a folder on a file system that all machines share"
+        )
+    journal.unmark(mark)
     wanted = {key for of_pool in keys for key in of_pool}
     records = journal.read(files[ranks.rank :: ranks.size], wanted)
     holders: dict[str, dict[str, int]] = {}
@@ -247,6 +268,16 @@ def _write(file: FileIO, line: bytes) -> None:
     left = memoryview(line)
     while left:
         left = left[file.write(left) :]
+
+
+def _sync_names(folder: Path) -> None:
+    """Puts the names of a folder's files on disk, where the system can do that."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from eager_lmeval.identity import model_identity, prompt_key
 from eager_lmeval.journal import NO_SHELF, Journal, Shelf, open_shelves
 from eager_lmeval.labels import make_judge, read_labels
 from eager_lmeval.loglikelihood_cache import keep_out_texts
-from eager_lmeval.options import Options, near_name, resolve
+from eager_lmeval.options import Options, near_name, none_words, resolve
 from eager_lmeval.pool_record import pool_record, tree_context
 from eager_lmeval.pool_run import PoolResult, PoolRun, grow_pools
 from eager_lmeval.pools import Pool, make_pools, one_order, unique_requests
@@ -42,7 +42,6 @@ __all__ = ["EagerLM"]
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 _HF_ARGUMENTS = frozenset(inspect.signature(HFLM.__init__).parameters) - {"self", "kwargs"}
-_ARGUMENTS = _HF_ARGUMENTS | {"journal"}
 
 
 @register_model("eager")
@@ -55,11 +54,11 @@ class EagerLM(HFLM):
     """
 
     def __init__(self, pretrained: str | Any, **kwargs: Any) -> None:
-        folder = kwargs.pop("journal", None)
+        folder = none_words(kwargs.pop("journal", None))
         self._given = {name: kwargs.pop(name) for name in list(kwargs) if name in Options.model_fields}
         _refuse_misspelt(kwargs)
         _refuse_two_parallelisms(kwargs)
-        resolve(self._given, origin="--model_args")
+        resolve(self._given, origin="--model_args", complete=False)
         name = pretrained if isinstance(pretrained, str) else type(pretrained).__name__
         about = {"model": name, "version": __version__}
         rank = int(os.environ.get("RANK", "0")) if _processes() > 1 else 0
@@ -92,7 +91,10 @@ class EagerLM(HFLM):
         self._padded = [r.instance for r in own if r.instance is not None and len(r.places) > r.repeats]
         gathered = ranks.gather((torch.initial_seed(), [request.for_others() for request in own]))
         by_rank = [own if rank == ranks.rank else theirs for rank, (_, theirs) in enumerate(gathered)]
+        truncated = self._truncated_prompts
         pools = make_pools(one_order(by_rank), self._given, gathered[0][0], self)
+        if (truncated := self._truncated_prompts - truncated) and not self.rank:
+            log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
         runs, engines = [], []
         for pool, judge, shelf in zip(pools, self._judges(pools), self._shelves(pools), strict=True):
             progress = Progress(pool.task, quiet)
@@ -184,12 +186,6 @@ class EagerLM(HFLM):
         longest = self.max_length - room
         if self.truncation and len(ids) > longest:
             self._truncated_prompts += 1
-            log.log(
-                logging.DEBUG if self.rank else logging.WARNING,
-                "truncation: a prompt of %d tokens is cut to its last %d",
-                len(ids),
-                longest,
-            )
             ids = ids[-longest:]
         return ids
 
@@ -230,7 +226,7 @@ class EagerLM(HFLM):
 def _refuse_misspelt(arguments: Mapping[str, Any]) -> None:
     """Other arguments go to the model's constructor, as `hf` does it; what looks like a misspelt option does not."""
     for name in arguments:
-        if name not in _HF_ARGUMENTS and (near := near_name(name, {*Options.model_fields, *_ARGUMENTS})):
+        if name not in _HF_ARGUMENTS and (near := near_name(name, (*Options.model_fields, "journal"), cutoff=0.8)):
             raise UsageError(f"--model_args: unknown option {name!r}; did you mean {near!r}?")
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from eager_lmeval.errors import UsageError
 from eager_lmeval.gate import GateSettings
 
-__all__ = ["PRESETS", "Options", "near_name", "resolve"]
+__all__ = ["PRESETS", "Options", "contradictions", "near_name", "none_words", "overridden", "resolve"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {
@@ -43,11 +43,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """`paper` is Algorithm 1 of arXiv 2510.11170 (v2), `reference` its released code."""
 
-ALIASES = {"max_new_tokens": "max_gen_toks", "max_tokens": "max_gen_toks", "max_completion_tokens": "max_gen_toks"}
-"""The harness's other names for one option."""
+ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks", "max_new_tokens": "max_gen_toks"}
+"""The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
 
 
-def _none_words(value: Any) -> Any:
+def none_words(value: Any) -> Any:
     """A command line has no null: the words for it mean None."""
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "off", "") else value
 
@@ -63,8 +63,8 @@ def _extra_cap(value: Any) -> Any:
     return str(value).strip()
 
 
-OptionalInt = Annotated[int | None, BeforeValidator(_none_words)]
-OptionalFloat = Annotated[float | None, BeforeValidator(_none_words)]
+OptionalInt = Annotated[int | None, BeforeValidator(none_words)]
+OptionalFloat = Annotated[float | None, BeforeValidator(none_words)]
 
 
 class Options(BaseModel):
@@ -82,7 +82,7 @@ class Options(BaseModel):
     count: Literal["all", "active"] = "all"
     branch_window: OptionalInt = Field(None, ge=1)
     dynamic_percentile: OptionalFloat = Field(None, ge=0, le=100)
-    think_end_token: Annotated[int | str | None, BeforeValidator(_none_words)] = "auto"
+    think_end_token: Annotated[int | str | None, BeforeValidator(none_words)] = "auto"
     """The end-of-thinking marker as text or token id; ``auto``: ``</think>`` where the vocabulary has it."""
     think_gate: bool = True
     """Whether a sequence stops branching after the marker; giving `think_end_token` switches it on."""
@@ -94,7 +94,7 @@ class Options(BaseModel):
     seed: int = 0
     max_rows: int = Field(64, ge=1)
     """Sequences decoded at once; where it is not given, 64 or `max_sequences`, whichever is more."""
-    tie_margin: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)] | None, BeforeValidator(_none_words)] = "auto"
+    tie_margin: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)] | None, BeforeValidator(none_words)] = "auto"
     """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
     rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
     label: str | None = None
@@ -153,19 +153,54 @@ _EXTEND = (
 )
 
 
-def near_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that ``name`` most likely misspells."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)), None)
+def near_name(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:
+    """The known name that ``name`` most likely misspells; ``cutoff`` is the least similarity, 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
-def resolve(*layers: Mapping[str, Any], origin: str = "") -> Options:
+def contradictions(*layers: Mapping[str, Any]) -> list[str]:
+    """What the givers (as for `resolve`) say against each other or themselves, and what of it counts."""
+    given, found = _merged(layers), []
+    for layer in layers:
+        lengths = {name: layer[name] for name in (*ALIASES, "max_gen_toks") if name in layer}
+        if len(set(map(str, lengths.values()))) > 1:
+            found.append(f"{_listed(lengths)} are one option: {_merged([layer])['max_gen_toks']} counts")
+    temperature = given.get("temperature", 0)
+    if given.get("do_sample") is False and float(temperature) > 0:
+        found.append(f"do_sample=False wins over temperature={temperature}: the most likely token is always taken")
+    if given.get("do_sample") is True and float(temperature) == 0:
+        found.append("do_sample=True at temperature 0 samples nothing: give a temperature, such as temperature=1.0")
+    return found
+
+
+def overridden(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``weak`` has no effect because ``strong`` gives the same options other values."""
+    stronger = _merged([strong])
+    return {
+        name: value for name, value in _merged([weak]).items() if name in stronger and str(stronger[name]) != str(value)
+    }
+
+
+def _merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One value an option, by its own name; the strongest giver, who comes first, wins."""
+    given: dict[str, Any] = {}
+    for layer in reversed(list(layers)):
+        given |= {ALIASES[name]: layer[name] for name in ALIASES if name in layer}
+        given |= {name: value for name, value in layer.items() if name not in ALIASES}
+    return given
+
+
+def _listed(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items())
+
+
+def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True) -> Options:
     """Options from several givers, the strongest first; below them stand the preset, then the defaults.
 
-    Raises UsageError in one line for an unknown name (with the near one) or value. ``origin`` begins that line.
+    Raises UsageError in one line for an unknown name (with the near one) or value. ``origin`` begins that line. Where
+    a stronger giver is still to come (not ``complete``), options are not held against the defaults of others.
     """
-    given: dict[str, Any] = {}
-    for layer in reversed(layers):
-        given |= {ALIASES.get(name, name): value for name, value in layer.items()}
+    given = _merged(layers)
     prefix = f"{origin}: " if origin else ""
     for name in given:
         if name not in Options.model_fields:
@@ -190,7 +225,8 @@ def resolve(*layers: Mapping[str, Any], origin: str = "") -> Options:
     if "max_rows" not in given:
         updates["max_rows"] = max(options.max_rows, options.max_sequences)
     options = options.model_copy(update=updates)
-    _check(options, prefix)
+    if complete or {"max_rows", "max_sequences"} <= given.keys():
+        _check(options, prefix)
     return options
 
 

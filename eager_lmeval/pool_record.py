@@ -32,6 +32,7 @@ def pool_record(
         "ledger": result.ledger.to_record(),
         "sequences": totals.sequences,
         "branches": totals.branches,
+        "shortened_prompts": pool.shortened_prompts,
         "tokens": totals.tokens,
         "tokens_independent": totals.tokens_independent,
         "prefill_tokens": totals.prefill_tokens,

@@ -23,7 +23,10 @@ __all__ = ["Parcel", "PoolResult", "PoolRun", "Totals", "grow_pool", "grow_pools
 
 
 class Engine(Protocol):
-    """What a strategy needs of an engine."""
+    """What a pool needs of an engine."""
+
+    limit: int
+    """Rows decoded at once, now."""
 
     def run(self, source: RunSource) -> None: ...
 
@@ -272,7 +275,8 @@ class PoolRun:
         if self._watcher:
             self._watcher.stage(len(work), left)
         started = time.perf_counter()
-        stage = Stage(work, self._ranks.queue(len(work)), self._keep, self._options)
+        queue = self._ranks.queue(len(work))
+        stage = Stage(work, queue, self._keep, self._options.max_sequences, lambda: self._engine.limit)
         self._engine.run(stage)
         self.seconds += time.perf_counter() - started
         if self._watcher:

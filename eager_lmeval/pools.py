@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.labels import document_options
-from eager_lmeval.options import Options, resolve
+from eager_lmeval.options import Options, contradictions, overridden, resolve
 from eager_lmeval.tree import Prompt
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class Pool:
     options: Options
     requests: list[Request] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
+
+    @property
+    def shortened_prompts(self) -> int:
+        """Prompts whose sequences may not have ``max_gen_toks`` tokens, because the context has no room for them."""
+        return sum(prompt.max_new_tokens < self.options.max_gen_toks for prompt in self.prompts)
 
     @property
     def docs(self) -> dict[int, Mapping[str, Any]]:
@@ -129,13 +134,26 @@ def make_pools(
         cache_key = f"{task} {layers}"
         if cache_key not in resolved:
             resolved[cache_key] = options = resolve(*layers, origin=f"task {task!r}")
-            for warning in options.warnings():
+            for warning in (*contradictions(*layers), *options.warnings()):
                 log.warning("task %r: %s", task, warning)
+            for name, value in overridden(model_options, request.gen_kwargs).items():
+                log.warning(
+                    "task %r: %s=%s of --model_args has no effect, because the task's generation_kwargs or "
+                    "--gen_kwargs say otherwise: type it as --gen_kwargs",
+                    *(task, name, value),
+                )
             _check_length(options, encoder.max_length, task)
         options = resolved[cache_key]
         pool = pools.setdefault((task, options), Pool(task, options))
         pool.prompts.append(_prompt(request, len(pool.prompts), task, options, encoder))
         pool.requests.append(request)
+    for pool in pools.values():
+        if pool.shortened_prompts:
+            log.warning(
+                "task %r: %d of %d prompts leave less room in the model's context of %d tokens than max_gen_toks=%d: "
+                "their sequences may be cut off earlier",
+                *(pool.task, pool.shortened_prompts, len(pool.prompts), encoder.max_length, pool.options.max_gen_toks),
+            )
     return list(pools.values())
 
 

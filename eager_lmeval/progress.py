@@ -39,7 +39,7 @@ class Progress:
 
     def stage(self, prompts: int, surplus: int | None) -> None:
         self.close()
-        self._stage += 1
+        self._stage = 1 if surplus is None else 2
         self._surplus, self._prompts, self._done = surplus, prompts, 0
         self._started, self._tokens_before = time.monotonic(), self._tokens
         if self._terminal and not self._disable:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eager_lmeval.engine.growth import Growth, Run
-from eager_lmeval.options import Options
 from eager_lmeval.strategy import Itinerary
 from eager_lmeval.tree import Tree
 from eager_lmeval.workqueue import Queue
@@ -25,15 +24,26 @@ class Work(NamedTuple):
 
 
 class Stage:
-    """Hands the work of one stage to an engine as the queue gives it out, and what grew to ``keep``. A `RunSource`."""
+    """Hands the work of one stage to an engine as the queue gives it out, and what grew to ``keep``. A `RunSource`.
 
-    def __init__(self, work: Sequence[Work], queue: Queue, keep: Callable[[Work, int], None], options: Options) -> None:
+    ``expected`` is a prompt's number of sequences, as far as it is known beforehand; ``rows`` are the engine's now.
+    """
+
+    def __init__(
+        self,
+        work: Sequence[Work],
+        queue: Queue,
+        keep: Callable[[Work, int], None],
+        expected: int,
+        rows: Callable[[], int],
+    ) -> None:
         self.sequences = 0
         """Made here, of finished prompts."""
         self._work = work
         self._queue = queue
         self._keep = keep
-        self._options = options
+        self._expected = expected
+        self._rows = rows
         self._started: dict[int, Work] = {}
         self._finished = 0
 
@@ -59,6 +69,6 @@ class Stage:
 
     @property
     def _enough(self) -> int:
-        """Prompts that keep the rows busy, by the sequences of those that finished here, or as if all reached M."""
-        mean = self.sequences / self._finished if self._finished else self._options.max_sequences
-        return math.ceil(self._options.max_rows / max(1.0, mean))
+        """Prompts that keep the rows busy, by the sequences of those that finished here, at first as expected."""
+        mean = self.sequences / self._finished if self._finished else self._expected
+        return math.ceil(self._rows() / max(1.0, mean))

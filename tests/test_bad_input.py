@@ -70,6 +70,31 @@ def test_what_is_wrong_stands_in_one_line_with_the_way_out(demo, gen_kwargs, sai
         assert part in line
 
 
+def test_what_the_task_says_otherwise_is_said_to_have_no_effect(caplog):
+    lm = EagerLM(pretrained="demo", max_length=128, temperature=0.1, max_gen_toks=20)
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        generate(lm, temperature=0.8)
+    assert "temperature=0.1 of --model_args has no effect" in caplog.text
+    assert "max_gen_toks=20 of --model_args" not in caplog.text, "the task says the same"
+    assert lm._pools[0]["options"]["temperature"] == pytest.approx(0.8)
+
+
+def test_model_args_are_not_held_against_defaults_that_the_task_replaces(demo):
+    lm = EagerLM(pretrained="demo", max_length=128, max_rows=4)
+    generate(lm, max_sequences=3)
+    assert lm._pools[0]["options"]["max_rows"] == 4
+    with pytest.raises(UsageError, match="max_rows=4 is below max_sequences=32"):
+        generate(lm)
+    with pytest.raises(UsageError, match="max_rows=4 is below max_sequences=8"):
+        EagerLM(pretrained="a/model/that/does/not/exist", max_rows=4, max_sequences=8)
+
+
+@pytest.mark.parametrize("name", ["device_map", "token", "code_revision", "max_memory", "offload_buffers", "tp_size"])
+def test_arguments_of_from_pretrained_are_not_taken_for_misspelt_options(name):
+    with pytest.raises(OSError, match=r"does/not/exist|does not exist|not a local folder|offline"):
+        EagerLM(pretrained="/a/model/that/does/not/exist", **{name: None})
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -90,6 +115,10 @@ def test_wrong_model_args_are_refused_before_the_model_is_loaded(arguments, said
     [
         ({"entropy_threshold": 3.2}, "nothing will ever branch"),
         ({"strategy": "parallel", "max_sequences": 3}, "identical sequences"),
+        ({"do_sample": False, "temperature": 0.7}, "do_sample=False wins over temperature=0.7"),
+        ({"do_sample": True}, "do_sample=True at temperature 0 samples nothing"),
+        ({"max_gen_toks": 10, "max_new_tokens": 12}, "max_new_tokens=12, max_gen_toks=10 are one option: 10 counts"),
+        ({"context": "<|user|>" + "1+" * 55, "max_gen_toks": 100}, "1 of 1 prompts leave less room"),
     ],
 )
 def test_what_cannot_do_what_it_seems_to_is_warned_about_and_runs(demo, caplog, gen_kwargs, said):

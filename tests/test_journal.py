@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import pickle
 import resource
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.model import CachingLM
 from processes import Call, Plan, essence, journal_lines, kill_when, make_calls
+from torch.distributed import HashStore
 
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
-from eager_lmeval.journal import FORMAT, Journal, fingerprint
+from eager_lmeval.journal import FORMAT, Journal, fingerprint, open_shelves
 from eager_lmeval.lm import EagerLM
+from eager_lmeval.ranks import Board
 from eager_lmeval.tree import Prompt, Sequence, Tree
 
 PROMPT = Prompt(0, "some_task", "context", [5, 6])
@@ -292,6 +297,36 @@ def test_neither_does_another_tokenizer_that_gives_the_prompts_the_same_ids():
     assert model_identity(lm.model, lm.tokenizer, "demo", {}) == before
     lm.tokenizer.add_special_tokens({"additional_special_tokens": ["<|new|>"]})
     assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+
+
+def test_a_folder_that_other_machines_do_not_share_is_named(tmp_path):
+    """Two ranks as threads; one has a folder of the same name on another machine, here another folder."""
+    store = HashStore()
+
+    class Gathering(Board):
+        def gather(self, item: Any) -> list[Any]:
+            self.meet()
+            place = next(self.exchanges)
+            store.set(f"{place} {self.rank}", pickle.dumps(item).hex())
+            self.meet()
+            return [pickle.loads(bytes.fromhex(store.get(f"{place} {rank}").decode())) for rank in range(2)]
+
+    def said(rank: int) -> str:
+        board = Gathering(store, rank, 2)
+        board.exchanges = itertools.count()
+        with pytest.raises(UsageError) as caught:
+            open_shelves(Journal(tmp_path / str(rank), rank), [], [], board)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        for line in pool.map(said, range(2)):
+            assert "on the machine of rank 1 is not the folder that rank 0 uses" in line
+
+
+def test_none_is_no_journal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert EagerLM(pretrained="demo", journal="none")._journal is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_strategies_share_what_they_have_in_common(tmp_path, decoded):
