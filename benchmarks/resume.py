@@ -3,10 +3,10 @@
     python benchmarks/resume.py                 20 kills: 1 and 2 processes, all strategies; some 15 minutes on 2 cores
     python benchmarks/resume.py --kills 4
 
-Each run is killed, all its processes at once, at a random moment after its first journaled prompt; then it is resumed,
-by another number of processes as often as not, until it ends. Asserted for each: the result is that of an undisturbed
-run, token for token; no prompt was finished twice; every line of the journal but a torn last one can be read. The last
-line of stdout is one JSON document.
+Each run is killed, all its processes at once, at a random moment after its first journaled prompt, in stage 1 or 2;
+then it is resumed, by another number of processes as often as not, until it ends. Asserted for each: the result is that
+of an undisturbed run, token for token; no prompt was finished twice; every line of the journal but a torn last one can
+be read. The last line of stdout is one JSON document.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ def finished_parts(journal: Path) -> tuple[Counter[tuple[str, str]], int]:
 
 
 def one_kill(folder: Path, strategy: str, processes: int, docs: int, choose: random.Random) -> dict[str, Any]:
-    """Kills a run, resumes it, checks it."""
+    """Kills a run, resumes it, checks it. Where there is a stage 2, the moment is in either stage as often as not."""
     journal = folder / "journal"
     undisturbed = plan_of(folder.parent / f"undisturbed_{strategy}", strategy, docs, None)
     expected = essence(results(undisturbed, 1)[0])
     killed = plan_of(folder / "killed", strategy, docs, journal)
-    records = choose.randint(1, docs + docs // 4 * (strategy in ("adapt", "eager")))
+    grants = len(pools(undisturbed)[0]["ledger"]["grants"])
+    first, last = (docs + 1, docs + grants) if grants > 1 and choose.random() < 0.5 else (1, docs)
+    records = choose.randint(first, last - 1)
     in_time = kill_when(killed, processes, records, delay_s=choose.uniform(0, 0.3))
     held = journal_lines(killed)
     after_kill, torn = finished_parts(journal)
@@ -78,6 +80,7 @@ def one_kill(folder: Path, strategy: str, processes: int, docs: int, choose: ran
         "resumed_by": resuming,
         "killed_in_time": in_time,
         "records_at_kill": held,
+        "stage": 1 + (held > docs),
         "torn_lines": torn,
         "prompts_reused": reported["journal"]["prompts_reused"],
         "tokens_reused": reported["journal"]["tokens_reused"],
@@ -98,7 +101,8 @@ def main() -> None:
         undisturbed = plan_of(folder / f"undisturbed_{strategy}", strategy, args.docs, None)
         assert run(undisturbed, 1) == [0], f"the undisturbed run failed; see {folder}"
 
-    print(f"{'strategy':<10}{'killed':>8}{'resumed':>9}{'records':>9}{'torn':>6}{'reused':>8}{'tokens saved':>14}")
+    columns = f"{'stage':>7}{'records':>9}{'torn':>6}{'reused':>8}{'tokens saved':>14}"
+    print(f"{'strategy':<10}{'killed':>8}{'resumed':>9}{columns}")
     rows = []
     for number in range(args.kills):
         strategy, processes = STRATEGIES[number % 4], 1 + number // 4 % 2
@@ -106,8 +110,8 @@ def main() -> None:
         rows.append(row)
         saved = f"{row['tokens_reused']} of {row['tokens']}"
         print(
-            f"{strategy:<10}{processes:>8}{row['resumed_by']:>9}{row['records_at_kill']:>9}{row['torn_lines']:>6}"
-            f"{row['prompts_reused']:>8}{saved:>14}",
+            f"{strategy:<10}{processes:>8}{row['resumed_by']:>9}{row['stage']:>7}{row['records_at_kill']:>9}"
+            f"{row['torn_lines']:>6}{row['prompts_reused']:>8}{saved:>14}",
             flush=True,
         )
     shutil.rmtree(folder)

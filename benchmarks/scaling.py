@@ -11,6 +11,8 @@ parking (the youngest prompts wait when rows run short) and the hand-out rule (`
 static shards give prompt i to rank i mod N, and its stage 2 to the same rank. Left out: prefill, the store's latency
 (under a millisecond a prompt), the exchange between the stages, and that ranks start at different times. Busy is the
 share of the ranks' time, until the last rank ends, in which they have something to decode, for each stage by itself.
+For comparison: the queue without the hand-out rule, where each rank takes what it has rows for, and the queue in the
+order of a clairvoyant, who knows how long each tree will be and hands out the longest first.
 
 The last line of stdout is one JSON document.
 """
@@ -157,7 +159,10 @@ def simulations(
     """Busy shares by ranks and stage. ``trees``: each prompt's stage 1 and, where it was granted something, stage 2."""
     found = []
     print(f"\n{prompts} prompts a rank, max_rows {rows}, M {args.max_sequences}, knee {args.knee:g} rows")
-    head = f"{'ranks':>6}{'stage':>7}{'static busy':>13}{'queue busy':>12}{'without hold-back':>19}{'speed-up':>10}"
+    head = (
+        f"{'ranks':>6}{'stage':>7}{'static busy':>13}{'queue busy':>12}{'without hold-back':>19}{'clairvoyant':>13}"
+        f"{'speed-up':>10}"
+    )
     print(head)
     for ranks in RANKS:
         choose = random.Random(args.seed)
@@ -178,17 +183,23 @@ def simulations(
                 "static": simulate(size[0], static(shards), *size[1:]),
                 "queue": simulate(size[0], shared(queue, ranks), *size[1:]),
                 "greedy": simulate(size[0], shared(queue, ranks, hold_back=False), *size[1:]),
+                "clairvoyant": simulate(size[0], shared(by_length(queue), ranks), *size[1:]),
             }
             speed_up = ways["static"].makespan / ways["queue"].makespan
             print(
                 f"{ranks:>6}{stage:>7}{ways['static'].busy:>13.1%}{ways['queue'].busy:>12.1%}"
-                f"{ways['greedy'].busy:>19.1%}{speed_up:>10.2f}",
+                f"{ways['greedy'].busy:>19.1%}{ways['clairvoyant'].busy:>13.1%}{speed_up:>10.2f}",
                 flush=True,
             )
             record = {name: outcome._asdict() for name, outcome in ways.items()}
             setting = {"ranks": ranks, "stage": stage, "prompts_a_rank": prompts, "rows": rows, "prompts": len(work)}
             found.append(setting | {"speed_up": speed_up} | record)
     return found
+
+
+def by_length(work: Sequence[Work]) -> list[Work]:
+    """The longest first."""
+    return sorted(work, key=lambda one: -len(one.rows))
 
 
 def by_stage(grown: Sequence[list[dict[str, Any]]]) -> list[tuple[Work, Work | None]]:

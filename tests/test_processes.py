@@ -158,19 +158,33 @@ def test_requests_come_in_the_order_of_one_process():
     assert one_order([alone[::-1]]) == alone[::-1], "one process keeps its order"
 
 
+def harness(processes: int, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`lm_eval run` of the demo task under torchrun."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
+        *("--master-port", str(port), "-m", "lm_eval", "run", "--model", "eager", "--tasks", "eager_demo"),
+        *("--include_path", str(paths.tasks_dir()), *arguments),
+    ]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.slow
+def test_more_processes_than_documents_end_with_what_to_do(tmp_path):
+    done = harness(2, 29613, "--model_args", "pretrained=demo", "--limit", "1")
+    assert done.returncode != 0
+    assert (
+        "rank 1 of 2 got no document: a task has fewer documents than there are processes; start fewer" in done.stderr
+    )
+
+
 @pytest.mark.slow
 def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     limit = ["--limit", "5", "--log_samples", "--seed", "1234"]
     options = {"strategy": "adapt", "max_sequences": "4"}
     arguments = ",".join(["pretrained=demo,dtype=float32", *(f"{name}={value}" for name, value in options.items())])
     started = time.monotonic()
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"),
-        *("-m", "lm_eval", "run", "--model", "eager", "--model_args", arguments, "--tasks", "eager_demo"),
-        *("--include_path", str(paths.tasks_dir()), "--output_path", str(tmp_path), *limit),
-    ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = harness(2, 29611, "--model_args", arguments, "--output_path", str(tmp_path), *limit)
     assert done.returncode == 0, done.stderr[-3000:]
     assert time.monotonic() - started < 300
     (results_file,) = tmp_path.rglob("results_*.json")

@@ -35,5 +35,9 @@ def run(machine: Machine, place: Path) -> Run:
     """Runs a program in a capped process of its own."""
     chosen = usable(machine)
     if chosen is None:
-        pytest.skip("this machine cannot do that")
+        needed = [
+            *(["namespaces"] if machine.namespaces else []),
+            *(["root"] if machine != NAMESPACES else []),
+        ]
+        pytest.skip(f"this machine gives us no {' and no '.join(needed)}")
     return functools.partial(run_driver, chosen, place)
