@@ -11,8 +11,7 @@ parking (the youngest prompts wait when rows run short) and the hand-out rule (`
 static shards give prompt i to rank i mod N, and its stage 2 to the same rank. Left out: prefill, the store's latency
 (under a millisecond a prompt), the exchange between the stages, and that ranks start at different times. Busy is the
 share of the ranks' time, until the last rank ends, in which they have something to decode, for each stage by itself.
-For comparison: the queue without the hand-out rule, where each rank takes what it has rows for, and the queue in the
-order of a clairvoyant, who knows how long each tree will be and hands out the longest first.
+For comparison: the queue without the hand-out rule, where each rank takes what it has rows for.
 
 The last line of stdout is one JSON document.
 """
@@ -22,7 +21,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import math
 import random
 import statistics
 import tempfile
@@ -68,23 +66,16 @@ def work_of(sequences: Sequence[dict[str, Any]]) -> Work:
 class Rank:
     """One rank's batch: prompts in flight, each at a step of its work, the youngest parked when rows run short."""
 
-    def __init__(self, limit: int, knee: float, expected: float) -> None:
+    def __init__(self, limit: int, knee: float) -> None:
         self.now = self.busy = self.tokens = 0.0
+        self.finished = 0
         self._limit = limit
         self._knee = knee
-        self._expected = expected
-        self._finished = self._made = 0
         self._flying: list[list[Any]] = []  # [work, step], oldest first
 
     @property
     def held(self) -> int:
         return len(self._flying)
-
-    @property
-    def enough(self) -> int:
-        """As `strategy.Stage` computes it."""
-        mean = self._made / self._finished if self._finished else self._expected
-        return math.ceil(self._limit / max(1.0, mean))
 
     @property
     def rows(self) -> int:
@@ -108,17 +99,16 @@ class Rank:
         self.tokens += rows
         for flying in [flying for flying in self._flying if flying[1] == len(flying[0].rows)]:
             self._flying.remove(flying)
-            self._finished += 1
-            self._made += flying[0].sequences
+            self.finished += 1
 
 
 Source = Callable[[int, "Rank"], Work | None]
 """The next work for a rank, or None: none now."""
 
 
-def simulate(ranks: int, source: Source, limit: int, knee: float, expected: float) -> Outcome:
+def simulate(ranks: int, source: Source, limit: int, knee: float) -> Outcome:
     """All ranks until nothing is left; events in the order of the ranks' clocks."""
-    team = [Rank(limit, knee, expected) for _ in range(ranks)]
+    team = [Rank(limit, knee) for _ in range(ranks)]
     clocks = [(0.0, number) for number in range(ranks)]
     while clocks:
         _, number = heapq.heappop(clocks)
@@ -142,10 +132,13 @@ def static(shards: Sequence[Sequence[Work]]) -> Source:
 def shared(work: Sequence[Work], ranks: int, hold_back: bool = True) -> Source:
     """One queue for all."""
     given = 0
+    team: dict[int, Rank] = {}
 
     def take(number: int, rank: Rank) -> Work | None:
         nonlocal given
-        if given == len(work) or (hold_back and not may_take(rank.held, rank.enough, len(work) - given, ranks)):
+        team[number] = rank
+        unfinished = len(work) - sum(rank.finished for rank in team.values())
+        if given == len(work) or (hold_back and not may_take(rank.held, unfinished, ranks)):
             return None
         given += 1
         return work[given - 1]
@@ -159,10 +152,7 @@ def simulations(
     """Busy shares by ranks and stage. ``trees``: each prompt's stage 1 and, where it was granted something, stage 2."""
     found = []
     print(f"\n{prompts} prompts a rank, max_rows {rows}, M {args.max_sequences}, knee {args.knee:g} rows")
-    head = (
-        f"{'ranks':>6}{'stage':>7}{'static busy':>13}{'queue busy':>12}{'without hold-back':>19}{'clairvoyant':>13}"
-        f"{'speed-up':>10}"
-    )
+    head = f"{'ranks':>6}{'stage':>7}{'static busy':>13}{'queue busy':>12}{'without hold-back':>19}{'speed-up':>10}"
     print(head)
     for ranks in RANKS:
         choose = random.Random(args.seed)
@@ -178,28 +168,22 @@ def simulations(
             for place, one in work:
                 shards[owner[place]].append(one)
             queue = [one for _, one in work]
-            size = ranks, rows, args.knee, args.max_sequences
+            size = ranks, rows, args.knee
             ways = {
                 "static": simulate(size[0], static(shards), *size[1:]),
                 "queue": simulate(size[0], shared(queue, ranks), *size[1:]),
                 "greedy": simulate(size[0], shared(queue, ranks, hold_back=False), *size[1:]),
-                "clairvoyant": simulate(size[0], shared(by_length(queue), ranks), *size[1:]),
             }
             speed_up = ways["static"].makespan / ways["queue"].makespan
             print(
                 f"{ranks:>6}{stage:>7}{ways['static'].busy:>13.1%}{ways['queue'].busy:>12.1%}"
-                f"{ways['greedy'].busy:>19.1%}{ways['clairvoyant'].busy:>13.1%}{speed_up:>10.2f}",
+                f"{ways['greedy'].busy:>19.1%}{speed_up:>10.2f}",
                 flush=True,
             )
             record = {name: outcome._asdict() for name, outcome in ways.items()}
             setting = {"ranks": ranks, "stage": stage, "prompts_a_rank": prompts, "rows": rows, "prompts": len(work)}
             found.append(setting | {"speed_up": speed_up} | record)
     return found
-
-
-def by_length(work: Sequence[Work]) -> list[Work]:
-    """The longest first."""
-    return sorted(work, key=lambda one: -len(one.rows))
 
 
 def by_stage(grown: Sequence[list[dict[str, Any]]]) -> list[tuple[Work, Work | None]]:

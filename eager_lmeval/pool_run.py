@@ -25,9 +25,6 @@ __all__ = ["Parcel", "PoolResult", "PoolRun", "Totals", "grow_pool", "grow_pools
 class Engine(Protocol):
     """What a pool needs of an engine."""
 
-    limit: int
-    """Rows decoded at once, now."""
-
     def run(self, source: RunSource) -> None: ...
 
 
@@ -275,8 +272,7 @@ class PoolRun:
         if self._watcher:
             self._watcher.stage(len(work), left)
         started = time.perf_counter()
-        queue = self._ranks.queue(len(work))
-        stage = Stage(work, queue, self._keep, self._options.max_sequences, lambda: self._engine.limit)
+        stage = Stage(work, self._ranks.queue(len(work)), self._keep)
         self._engine.run(stage)
         self.seconds += time.perf_counter() - started
         if self._watcher:

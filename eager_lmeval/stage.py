@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,31 +23,18 @@ class Work(NamedTuple):
 
 
 class Stage:
-    """Hands the work of one stage to an engine as the queue gives it out, and what grew to ``keep``. A `RunSource`.
+    """Hands the work of one stage to an engine as the queue gives it out, and what grew to ``keep``. A `RunSource`."""
 
-    ``expected`` is a prompt's number of sequences, as far as it is known beforehand; ``rows`` are the engine's now.
-    """
-
-    def __init__(
-        self,
-        work: Sequence[Work],
-        queue: Queue,
-        keep: Callable[[Work, int], None],
-        expected: int,
-        rows: Callable[[], int],
-    ) -> None:
+    def __init__(self, work: Sequence[Work], queue: Queue, keep: Callable[[Work, int], None]) -> None:
         self.sequences = 0
         """Made here, of finished prompts."""
         self._work = work
         self._queue = queue
         self._keep = keep
-        self._expected = expected
-        self._rows = rows
         self._started: dict[int, Work] = {}
-        self._finished = 0
 
     def next_run(self) -> Run | None:
-        place = self._queue.take(held=len(self._started), enough=self._enough)
+        place = self._queue.take(held=len(self._started))
         if place is None:
             return None
         work = self._work[place]
@@ -63,12 +49,5 @@ class Stage:
         if following is None:
             del self._started[id(growth.run.prompt)]
             self.sequences += work.part.num_sequences
-            self._finished += 1
             self._keep(work, self._queue.finished())
         return following
-
-    @property
-    def _enough(self) -> int:
-        """Prompts that keep the rows busy, by the sequences of those that finished here, at first as expected."""
-        mean = self.sequences / self._finished if self._finished else self._expected
-        return math.ceil(self._rows() / max(1.0, mean))

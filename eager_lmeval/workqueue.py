@@ -8,19 +8,19 @@ from typing import Protocol
 __all__ = ["Counters", "LocalQueue", "Queue", "SharedQueue", "may_take"]
 
 
-def may_take(held: int, enough: int, remaining: int, ranks: int) -> bool:
+def may_take(held: int, unfinished: int, ranks: int) -> bool:
     """Whether a rank that holds ``held`` unfinished pieces of work may take another.
 
-    It may hold its even share of what remains, and always ``enough`` to be busy: early, ranks draw what they have room
-    for; late, none hoards what another could do (guided self-scheduling; benchmarks/scaling.py compares).
+    It may hold its even share of all that is unfinished, on any rank or on none: so all begin with as much as they have
+    room for, and the faster ones get what the slower ones have not begun (benchmarks/scaling.py compares).
     """
-    return held < max(1, enough, math.ceil(remaining / ranks))
+    return held < max(1, math.ceil(unfinished / ranks))
 
 
 class Queue(Protocol):
     """The numbers 0 … length−1, each given out once over all ranks, in order."""
 
-    def take(self, held: int, enough: int) -> int | None:
+    def take(self, held: int) -> int | None:
         """The next number, or None: none is left, or this rank holds its share (`may_take`) and asks again later."""
 
     def finished(self) -> int:
@@ -46,7 +46,7 @@ class LocalQueue:
         self._numbers = iter(range(length))
         self._finished = 0
 
-    def take(self, held: int, enough: int) -> int | None:
+    def take(self, held: int) -> int | None:
         return next(self._numbers, None)
 
     def finished(self) -> int:
@@ -61,18 +61,17 @@ class SharedQueue:
         self._counters = counters
         self._name = name
         self._length = length
-        self._seen = 0
-        """Numbers given out, as far as this rank knows."""
+        self._empty = length == 0
 
-    def take(self, held: int, enough: int) -> int | None:
+    def take(self, held: int) -> int | None:
         self._counters.check()
-        if self._seen < self._length and not may_take(held, enough, self._length - self._seen, self._counters.size):
-            self._seen = self._counters.add(f"{self._name} given", 0)
+        if self._empty:
             return None
-        if self._seen >= self._length:
+        unfinished = self._length - self._counters.add(f"{self._name} finished", 0)
+        if not may_take(held, unfinished, self._counters.size):
             return None
         number = self._counters.add(f"{self._name} given", 1) - 1
-        self._seen = number + 1
+        self._empty = number >= self._length - 1
         return number if number < self._length else None
 
     def finished(self) -> int:

@@ -29,7 +29,7 @@ def drain(board: Board, length: int, pause_s: float = 0.0) -> list[int]:
     """Takes and finishes one piece of work after another."""
     queue = board.queue(length)
     taken = []
-    while (number := queue.take(held=0, enough=1)) is not None:
+    while (number := queue.take(held=0)) is not None:
         taken.append(number)
         time.sleep(pause_s)
         queue.finished()
@@ -60,7 +60,7 @@ def test_a_slow_rank_gets_less_of_the_work():
 def test_the_number_finished_counts_all_ranks():
     def work(board: Board) -> int:
         queue, seen = board.queue(12), 0
-        while queue.take(0, 1) is not None:
+        while queue.take(0) is not None:
             seen = queue.finished()
         board.meet()
         return seen
@@ -70,24 +70,28 @@ def test_the_number_finished_counts_all_ranks():
 
 def test_one_process_alone_takes_everything_at_once():
     queue = ALONE.queue(5)
-    assert [queue.take(held, enough=1) for held in range(6)] == [0, 1, 2, 3, 4, None]
+    assert [queue.take(held) for held in range(6)] == [0, 1, 2, 3, 4, None]
 
 
-@given(held=st.integers(0, 50), enough=st.integers(0, 20), remaining=st.integers(1, 500), ranks=st.integers(1, 64))
-def test_a_rank_holds_its_share_of_what_is_left_or_enough_to_be_busy(held, enough, remaining, ranks):
-    assert may_take(0, enough, remaining, ranks), "an idle rank always gets work"
-    if may_take(held, enough, remaining, ranks) and held >= max(1, enough):
-        assert held < remaining / ranks + 1
+@given(held=st.integers(0, 50), unfinished=st.integers(1, 500), ranks=st.integers(1, 64))
+def test_a_rank_holds_no_more_than_its_share_of_what_is_unfinished(held, unfinished, ranks):
+    assert may_take(0, unfinished, ranks), "an idle rank always gets work"
+    assert may_take(held, unfinished, ranks) == (held < max(1, unfinished / ranks))
 
 
-def test_a_short_queue_is_not_drawn_empty_by_the_rank_that_comes_first():
-    board = Board(HashStore(), 0, 2)
-    queue = board.queue(20)
+def test_ranks_begin_with_even_shares_and_the_faster_one_gets_the_rest_of_what_is_not_begun():
+    store = HashStore()
+    queues = [Board(store, rank, 2).queue(20) for rank in (0, 1)]
     held = 0
-    while queue.take(held, enough=2) is not None:
+    while queues[0].take(held) is not None:
         held += 1
-    assert held == 7  # 20, 19, … remain: of 13, the even share is 7
-    assert queue.take(0, enough=2) == 7, "what was held back is given later"
+    assert held == 10, "the rank that comes first leaves the other its share"
+    for _ in range(4):
+        queues[1].take(0)
+        queues[1].finished()
+    assert queues[0].take(10) is None, "16 are unfinished: a share is 8"
+    assert queues[0].take(8) is None
+    assert queues[1].take(7) == 14
 
 
 def test_ranks_meet_when_the_last_has_come():
@@ -124,10 +128,10 @@ def test_who_works_learns_of_a_failure_too(monkeypatch):
     store = HashStore()
     working, failing = Board(store, 0, 2), Board(store, 1, 2)
     queue = working.queue(5)
-    assert queue.take(0, 1) == 0
+    assert queue.take(0) == 0
     failing.fail("killed")
     with pytest.raises(UsageError, match="rank 1: killed"):
-        queue.take(0, 1)
+        queue.take(0)
     with pytest.raises(UsageError, match="rank 1: killed"):
         working.check()
 
