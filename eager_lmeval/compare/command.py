@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "compare", "run"]
 
 USAGE = 2
+_STDOUT = Path("-")
 _EPILOG = """\
 exit status: 0 every limit was shown to hold (or none was given), 1 a limit was shown to be exceeded,
 2 wrong usage or unreadable files, 3 inconclusive: too few documents to say either
@@ -36,7 +38,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "compare",
         help=summary,
         description=summary,
-        epilog=_EPILOG.replace("%", "%%"),
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     folder = "--output_path of a run with --log_samples, or its results_*.json"
@@ -56,9 +58,9 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="METRIC=AMOUNT",
         help="the metric may rise by AMOUNT, or by AMOUNT%% of the baseline; may be given several times",
     )
-    parser.add_argument("--confidence", type=_between(0.5, 1), default=0.95, help="default 0.95")
+    parser.add_argument("--confidence", type=_between_half_and_one, default=0.95, help="default 0.95")
     parser.add_argument(
-        "--power", type=_between(0.5, 1), default=0.8, help="at which detectable sizes are stated (default 0.8)"
+        "--power", type=_between_half_and_one, default=0.8, help="at which detectable sizes are stated (default 0.8)"
     )
     parser.add_argument("--task", action="append", default=[], help="only this task; may be given several times")
     parser.add_argument(
@@ -66,13 +68,14 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown; - prints it instead of a table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON; - prints it instead of a table")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML; - prints it instead of a table")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compares, writes, and returns the verdict's exit status; 2 if it could not compare, whatever the reason."""
     try:
+        _check_outputs(args)
         limits = _limits(args)
         comparison = compare(
             args.baseline,
@@ -168,43 +171,51 @@ def _limits(args: argparse.Namespace) -> list[Limit]:
         raise UsageError(str(error)) from error
 
 
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Each output has a place of its own; UsageError before anything is read, since one would replace the other."""
+    places: dict[Path, str] = {}
+    for option in ("markdown", "json", "junit"):
+        path: Path | None = getattr(args, option)
+        if path is None:
+            continue
+        place = path if path == _STDOUT else path.resolve()
+        if place in places:
+            target = "print" if path == _STDOUT else f"write {path}"
+            raise UsageError(f"--{places[place]} and --{option} would both {target}: give one of them another file")
+        places[place] = option
+
+
 def _write(comparison: Comparison, args: argparse.Namespace) -> None:
     import json
 
     from eager_lmeval.compare.output import to_json, to_junit, to_markdown, to_text
+    from eager_lmeval.writing import print_text, save_text
 
-    texts: dict[Path | None, Callable[[], str]] = {
-        args.markdown: lambda: to_markdown(comparison),
-        args.json: lambda: json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n",
-        args.junit: lambda: to_junit(comparison),
-    }
-    printed = False
-    for path, text in texts.items():
-        if path == Path("-"):
-            print(text(), end="")
-            printed = True
-        elif path is not None:
-            _save(path, text())
-    if not printed:
-        to_text(comparison)
+    outputs: list[tuple[Path | None, Callable[[], str]]] = [
+        (args.markdown, lambda: to_markdown(comparison)),
+        (args.json, lambda: json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n"),
+        (args.junit, lambda: to_junit(comparison)),
+    ]
+    print_text(next((text for path, text in outputs if path == _STDOUT), lambda: to_text(comparison))())
+    for path, text in outputs:
+        if path is not None and path != _STDOUT:
+            save_text(path, text())
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(to_markdown(comparison))
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(to_markdown(comparison))
+        except OSError as error:  # the verdict stands without the page
+            print(
+                f"eager-lmeval compare: the summary is not in $GITHUB_STEP_SUMMARY, {summary}: {error.strerror}",
+                file=sys.stderr,
+            )
 
 
-def _save(path: Path, text: str) -> None:
+def _between_half_and_one(text: str) -> float:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _between(low: float, high: float) -> Callable[[str], float]:
-    def convert(text: str) -> float:
         value = float(text)
-        if not low < value < high:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
-        return value
-
-    return convert
+    except ValueError:
+        value = math.nan
+    if not 0.5 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not accepted: give a number between 0.5 and 1, such as 0.95")
+    return value

@@ -12,14 +12,13 @@ from eager_lmeval.compare.pairing import TaskPair
 from eager_lmeval.compare.verdict import Check, Verdict, overall
 from eager_lmeval.paired import Difference
 from eager_lmeval.runs import Run
+from eager_lmeval.writing import console, markdown_cell
 
 __all__ = ["Comparison", "to_json", "to_junit", "to_markdown", "to_text"]
 
 _UPPER_BOUND = "Right answers decided who got the saved budget (strategy eager): an upper bound, no leaderboard score."
 _LISTED = 10
 """Documents without a partner that are named; the JSON has all."""
-_LOG_WIDTH = 110
-"""Where the output is no terminal."""
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
 
@@ -76,35 +75,31 @@ class Comparison:
         }[self.verdict] + f" (confidence {self.confidence:g})."
 
 
-def to_text(comparison: Comparison) -> None:
-    """Prints the table to the terminal."""
+def to_text(comparison: Comparison) -> str:
+    """The table as it is printed: in colours only where standard output is a terminal."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = _LOG_WIDTH
-    console.print(Text(f"baseline   {comparison.baseline.model}  {comparison.baseline.results_file}"), soft_wrap=True)
-    console.print(Text(f"candidate  {comparison.candidate.model}  {comparison.candidate.results_file}"), soft_wrap=True)
-    for pair, rows in comparison.tasks:
-        table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
-        table.title = f"{escape(pair.task)}, {pair.documents} shared documents, means per document"
-        for name in _headings(comparison):
-            table.add_column(Text(name), justify="left" if name == "metric" else "right")
-        for row in rows:
-            table.add_row(*map(Text, _cells(row)))
-        console.print(table)
-    for check in comparison.checks:
-        console.print(Text(f"{check.verdict.name:<12}  {check.message}"), soft_wrap=True)
-    for note in comparison.notes:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
-    console.print(
-        Text(f"detectable: the smallest true difference found with power {comparison.power:g}"), soft_wrap=True
-    )
-    console.print(Text(comparison.summary), soft_wrap=True)
+    paper = console()
+    with paper.capture() as captured:
+        for side, run in (("baseline ", comparison.baseline), ("candidate", comparison.candidate)):
+            paper.print(Text(f"{side}  {run.model}  {run.results_file}"), soft_wrap=True)
+        for pair, rows in comparison.tasks:
+            table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
+            table.title = f"{escape(pair.task)}, {pair.documents} shared documents, means per document"
+            for name in _headings(comparison):
+                table.add_column(Text(name), justify="left" if name == "metric" else "right")
+            for row in rows:
+                table.add_row(*map(Text, _cells(row)))
+            paper.print(table)
+        lines = [f"{check.verdict.name:<12}  {check.message}" for check in comparison.checks]
+        lines += [f"note: {note}" for note in comparison.notes]
+        lines += [_detectable(comparison), comparison.summary]
+        for line in lines:
+            paper.print(Text(line), soft_wrap=True)
+    return captured.get()
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -118,15 +113,15 @@ def to_markdown(comparison: Comparison) -> str:
     ]
     if comparison.checks:
         lines += ["", "| verdict | check |", "| --- | --- |"]
-        lines += [f"| {check.verdict.name} | {_cell(check.message)} |" for check in comparison.checks]
+        lines += [f"| {check.verdict.name} | {markdown_cell(check.message)} |" for check in comparison.checks]
     for pair, rows in comparison.tasks:
         headings = _headings(comparison)
-        lines += ["", f"{_cell(pair.task)}, {pair.documents} shared documents, means per document", ""]
+        lines += ["", f"{markdown_cell(pair.task)}, {pair.documents} shared documents, means per document", ""]
         lines += [f"| {' | '.join(headings)} |", "| --- |" + " ---: |" * (len(headings) - 1)]
-        lines += [f"| {' | '.join(map(_cell, _cells(row)))} |" for row in rows]
-    lines += ["", f"detectable: the smallest true difference found with power {comparison.power:g}"]
+        lines += [f"| {' | '.join(map(markdown_cell, _cells(row)))} |" for row in rows]
+    lines += ["", _detectable(comparison)]
     if comparison.notes:
-        lines += ["", *(f"- {_cell(note)}" for note in comparison.notes)]
+        lines += ["", *(f"- {markdown_cell(note)}" for note in comparison.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -202,6 +197,10 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _detectable(comparison: Comparison) -> str:
+    return f"detectable: the smallest true difference found with power {comparison.power:g}"
+
+
 def _headings(comparison: Comparison) -> list[str]:
     interval = f"{100 * comparison.confidence:g}% interval"
     return [interval if name == "interval" else name for name in _COLUMNS]
@@ -222,11 +221,6 @@ def _cells(row: Row) -> list[str]:
 
 def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign},.1f}"
-
-
-def _cell(text: str) -> str:
-    """Text in a Markdown table, where task and metric names are somebody else's."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text).replace("\n", " ")
 
 
 def _code(text: str) -> str:

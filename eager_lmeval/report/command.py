@@ -33,6 +33,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the page or the Markdown; 2 with one line on stderr if the runs cannot be read."""
     from eager_lmeval.report.content import read_runs
+    from eager_lmeval.writing import print_text, save_text
 
     try:
         scored = read_runs(args.runs)
@@ -45,15 +46,11 @@ def run(args: argparse.Namespace) -> int:
 
             text, output = to_html(scored), args.output or Path("report.html")
         if output is None:
-            print(text, end="")
+            print_text(text)
             return 0
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}") from error
+        save_text(output, text)
     except UsageError as error:
         print(f"eager-lmeval report: {error}", file=sys.stderr)
         return 2
-    print(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB")
+    print_text(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB\n")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from eager_lmeval.report.content import TOTALS, Estimate, Scored
+from eager_lmeval.writing import markdown_cell
 
 __all__ = ["UPPER_BOUND", "ledger_lines", "to_markdown"]
 
@@ -18,7 +19,7 @@ def to_markdown(scored: list[Scored]) -> str:
     lines = ["# EAGER report", ""]
     for task in dict.fromkeys(entry.task for entry in scored):
         entries = [entry for entry in scored if entry.task == task]
-        lines += [f"## {_cell(task)}", "", *_table(entries, scored), ""]
+        lines += [f"## {markdown_cell(task)}", "", *_table(entries, scored), ""]
         for entry in entries:
             lines += _details(entry, scored.index(entry) + 1)
     return "\n".join(lines).rstrip() + "\n"
@@ -62,9 +63,9 @@ def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
         for entry in entries
     ]
     return [
-        f"| {' | '.join(map(_cell, headings))} |",
+        f"| {' | '.join(map(markdown_cell, headings))} |",
         "| --- | --- | --- |" + " ---: |" * (len(headings) - 3),
-        *(f"| {' | '.join(map(_cell, row))} |" for row in rows),
+        *(f"| {' | '.join(map(markdown_cell, row))} |" for row in rows),
     ]
 
 
@@ -81,9 +82,3 @@ def _details(entry: Scored, number: int) -> list[str]:
     if entry.labels_used:
         lines.append(f"  - {UPPER_BOUND}")
     return lines
-
-
-def _cell(text: str) -> str:
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ")

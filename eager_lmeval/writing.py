@@ -1,0 +1,53 @@
+"""How commands hand over what they found: printed, as a file, or as cells of a Markdown table."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eager_lmeval.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "markdown_cell", "print_text", "save_text"]
+
+_LOG_WIDTH = 110
+"""Columns of a table where the output is no terminal."""
+
+
+def console() -> Console:
+    """For what rich draws: of the terminal's width, of a fixed one elsewhere."""
+    from rich.console import Console
+
+    made = Console()
+    if not made.is_terminal:
+        made.width = _LOG_WIDTH
+    return made
+
+
+def print_text(text: str) -> None:
+    """To standard output as it stands; a reader that has gone, such as `head`, ends nothing but the printing."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it exits, and its status would be 120 if that failed too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def save_text(path: Path, text: str) -> None:
+    """Writes a file and the folders above it; UsageError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def markdown_cell(text: str) -> str:
+    """Text in a Markdown table, where names are somebody else's."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text).replace("\n", " ")
