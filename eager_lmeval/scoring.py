@@ -26,10 +26,13 @@ from eager_lmeval.metrics import (
     share,
 )
 from eager_lmeval.response import TreeRecord
-from eager_lmeval.stats import bootstrap_interval, known, mean, standard_error
+from eager_lmeval.stats import bootstrap_interval, mean, standard_error, total
 from eager_lmeval.verify import Graded, get_verifier
 
-__all__ = ["Metric", "Rules", "metrics", "records", "score", "variant"]
+__all__ = ["COSTS", "Metric", "Rules", "metrics", "records", "score", "variant"]
+
+COSTS = ("tokens", "sequences", "branches")
+"""Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
@@ -90,11 +93,10 @@ def metrics(rules: Rules) -> dict[str, Metric]:
         table.append(Metric(f"{name}_stderr", standard_error))  # the harness prints it as the error of X
         table.append(Metric(f"{name}_ci95", _interval))
     rates = ("tie_rate", "no_answer_rate", "truncation_rate", "timeout_rate")
-    costs = ("tokens", "sequences", "branches")
     table += counts
     table += [Metric(name, mean, False) for name in rates]
-    table += [Metric(name, _total, False if name == "tokens" else None) for name in costs]
-    table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in costs]
+    table += [Metric(name, total, False if name == "tokens" else None) for name in COSTS]
+    table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(name, _common) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")]
     table += [Metric("labels_used", max), Metric("verifier_note", _common_notes)]
     return {metric.name: metric for metric in table}
@@ -177,11 +179,6 @@ def _answer(sequence: Mapping[str, Any], rules: Rules) -> str | None:
         return sequence["text"] if rules.truncated_votes else None
     text: str = sequence["text"]
     return text[sequence["answer_at"] :]
-
-
-def _total(values: Sequence[float]) -> float:
-    """Sum over the documents whose value is known; NaN if none is."""
-    return math.fsum(known(values)) if known(values) else math.nan
 
 
 def _count(values: Sequence[float]) -> int:

@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr  # scipy.stats takes longer to import than all of this to compute
 
-__all__ = ["bootstrap_interval", "known", "mcnemar_mid_p", "mean", "resampled_means", "standard_error"]
+__all__ = [
+    "bootstrap_interval",
+    "known",
+    "mcnemar_mid_p",
+    "mean",
+    "percentile_interval",
+    "resampled_means",
+    "standard_error",
+    "total",
+]
 
 RESAMPLES = 10_000
 SEED = 20251011
@@ -33,6 +42,12 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(scored) / len(scored) if scored else math.nan
 
 
+def total(values: Sequence[float]) -> float:
+    """Sum of the known values; NaN if there are none."""
+    scored = known(values)
+    return math.fsum(scored) if scored else math.nan
+
+
 def standard_error(values: Sequence[float]) -> float:
     """sd(ddof=1) / √D of the D known values; NaN for fewer than two."""
     scored = known(values)
@@ -51,7 +66,12 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     scored = np.sort(np.array(known(values)))
     if len(scored) < 2:
         return math.nan, math.nan
-    low, high = np.quantile(resampled_means(scored, seed), [(1 - level) / 2, (1 + level) / 2])
+    return percentile_interval(resampled_means(scored, seed), level)
+
+
+def percentile_interval(resampled: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """The quantiles between which the share ``level`` of the resampled values lies."""
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from eager_lmeval.errors import UsageError
 from eager_lmeval.report.trees import Document, pool_key, read_document
 from eager_lmeval.runs import Run, find_runs, iter_samples, sample_metrics
-from eager_lmeval.stats import bootstrap_interval
+from eager_lmeval.scoring import COSTS
+from eager_lmeval.stats import bootstrap_interval, known, mean, total
 
 __all__ = ["Estimate", "Flags", "Listed", "Scored", "read_runs"]
-
-TOTALS = ("tokens", "sequences", "branches")
-"""Metrics that are costs: their sum over the documents is shown."""
-_HIDDEN = ("labels_used",)
 
 
 class Estimate(NamedTuple):
@@ -103,13 +98,12 @@ def _score(run: Run, task: str) -> Scored:
         several = sample["filter"] != first_filter
         metrics = sample_metrics(sample)
         for name, value in metrics.items():
-            if name not in _HIDDEN:
-                columns.setdefault(f"{name},{sample['filter']}" if several else name, []).append(value)
+            columns.setdefault(f"{name},{sample['filter']}" if several else name, []).append(value)
         if not several:
             document = read_document(sample)
             documents.append(document)
             failed.append(_failed(document, metrics))
-    totals = {name: _total(columns.pop(name)) for name in TOTALS if name in columns}
+    totals = {name: total(columns.pop(name)) for name in COSTS if name in columns}
     order = sorted(range(len(documents)), key=lambda place: documents[place].doc_id)
     grants = _grants(run.pools(task), [documents[place] for place in order])
     listed = [
@@ -146,12 +140,4 @@ def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -
 
 
 def _estimate(values: Sequence[float]) -> Estimate:
-    known = np.array([value for value in values if not math.isnan(value)])
-    if not len(known):
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    return Estimate(float(known.mean()), *bootstrap_interval(known.tolist()), len(known))
-
-
-def _total(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) if known else math.nan
+    return Estimate(mean(values), *bootstrap_interval(values), len(known(values)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from eager_lmeval.report.content import TOTALS, Estimate, Scored
+from eager_lmeval.report.content import Estimate, Scored
+from eager_lmeval.scoring import COSTS
 from eager_lmeval.writing import markdown_cell
 
 __all__ = ["UPPER_BOUND", "ledger_lines", "to_markdown"]
@@ -50,14 +51,14 @@ def estimate(value: Estimate) -> str:
 
 def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
-    headings = ["run", "model", "strategy", "M", "θ", "T", *metrics, *TOTALS, "seconds"]
+    headings = ["run", "model", "strategy", "M", "θ", "T", *metrics, *COSTS, "seconds"]
     rows = [
         [
             f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
             entry.run.model,
             *(entry.option(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")),
             *(estimate(entry.metrics[name]) if name in entry.metrics else "–" for name in metrics),
-            *(total(entry, name) for name in TOTALS),
+            *(total(entry, name) for name in COSTS),
             "–" if entry.seconds is None else f"{entry.seconds:.1f}",
         ]
         for entry in entries

@@ -11,8 +11,9 @@ from importlib.resources import files
 from typing import Any
 
 from eager_lmeval.report import markdown
-from eager_lmeval.report.content import TOTALS, Listed, Scored
+from eager_lmeval.report.content import Listed, Scored
 from eager_lmeval.report.plots import Point, histogram, scatter
+from eager_lmeval.scoring import COSTS
 
 __all__ = ["to_html"]
 
@@ -64,7 +65,7 @@ def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
     return {
         "name": name,
         "metrics": metrics,
-        "totals": TOTALS,
+        "totals": COSTS,
         "rows": [
             {
                 "number": number,
@@ -74,7 +75,7 @@ def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
                     for option in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")
                 ],
                 "metrics": [entry.metrics.get(metric) for metric in metrics],
-                "totals": [markdown.total(entry, total) for total in TOTALS],
+                "totals": [markdown.total(entry, total) for total in COSTS],
                 "seconds": entry.seconds,
                 "labels_used": entry.labels_used,
             }
