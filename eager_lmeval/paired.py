@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr
 
-from eager_lmeval.stats import mcnemar_mid_p, resampled_means
+from eager_lmeval.stats import mcnemar_mid_p, percentile_interval, resampled_means
 
 __all__ = [
     "Difference",
@@ -18,6 +18,7 @@ __all__ = [
     "Pairs",
     "detectable",
     "difference",
+    "least_p",
     "margin_test",
 ]
 
@@ -33,10 +34,12 @@ class Difference(NamedTuple):
     difference: float
     low: float
     high: float
+    """NaN, as is ``low``, where there are too few documents for an interval of that confidence (`least_p`)."""
     p_value: float
     """Two-sided, of no difference: McNemar's mid-p for 0/1 outcomes, a paired bootstrap for the rest."""
     detectable: float
-    """The smallest true difference that a two-sided test on so many documents finds with the stated power."""
+    """The smallest true difference that a two-sided test on so many documents finds with the stated power; NaN where
+    the documents show no spread to tell it from."""
 
 
 class MarginTest(NamedTuple):
@@ -47,6 +50,7 @@ class MarginTest(NamedTuple):
     p_within: float
     """Of the hypothesis that it is at least the margin: small means non-inferior."""
     standard_error: float
+    """NaN for fewer than two documents."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,15 @@ class Pairs:
 
     baseline: Values
     candidate: Values
+
+    @property
+    def documents(self) -> int:
+        return len(self.baseline)
+
+    @property
+    def negative(self) -> bool:
+        """Whether any value is below 0."""
+        return bool((self.baseline < 0).any() or (self.candidate < 0).any())
 
     @property
     def binary(self) -> bool:
@@ -77,9 +90,9 @@ def difference(pairs: Pairs, confidence: float, power: float) -> Difference:
         low, high = _score_interval(gains, losses, len(delta), confidence)
         p_value = mcnemar_mid_p(gains, losses)
     else:
-        means = resampled_means(delta)
-        low, high = _quantiles(means, confidence)
-        p_value = float((1 + (np.abs(means - mean) >= abs(mean) - 1e-12).sum()) / (len(means) + 1))
+        means, least = resampled_means(delta), 2 * least_p(len(delta))
+        low, high = percentile_interval(means, confidence) if least <= 1 - confidence else (math.nan, math.nan)
+        p_value = max(least, float((1 + (np.abs(means - mean) >= abs(mean) - 1e-12).sum()) / (len(means) + 1)))
     return Difference(
         len(delta),
         float(pairs.baseline.mean()),
@@ -93,8 +106,22 @@ def difference(pairs: Pairs, confidence: float, power: float) -> Difference:
 
 
 def detectable(standard_error: float, alpha: float, power: float) -> float:
-    """The true value that a one-sided test at ``alpha`` tells from 0 with probability ``power``."""
-    return float((ndtri(1 - alpha) + ndtri(power)) * standard_error)
+    """The true value that a one-sided test at ``alpha`` tells from 0 with probability ``power``.
+
+    NaN for a standard error of 0 or NaN: values that do not vary at all do not say how much others would.
+    """
+    return float((ndtri(1 - alpha) + ndtri(power)) * standard_error) if standard_error else math.nan
+
+
+def least_p(documents: int) -> float:
+    """2^-D, the smallest one-sided p-value that a sign-flip test of D documents can give.
+
+    Fisher, The Design of Experiments, section 21 (1935): without a difference each document is as likely to fall on the
+    one side as on the other. No p-value of `margin_test` or of the bootstrap is smaller. The mean of values without
+    bounds cannot be tested without some such assumption (Bahadur and Savage, Annals of Mathematical Statistics 27:1115,
+    1956), and the t-test's own, that they are normal, turns two or three documents that hardly vary into certainty.
+    """
+    return 0.5**documents
 
 
 def margin_test(worsening: Values, margin: float, binary: bool, bounded: bool) -> MarginTest:
@@ -104,11 +131,11 @@ def margin_test(worsening: Values, margin: float, binary: bool, bounded: bool) -
     values. For shares its variance gets two imagined documents of opposite sign, so that runs without a difference on
     few documents do not look certain. For 0/1 outcomes the larger p-value of it and of Tango's score test counts
     (Statistics in Medicine 17:891, 1998): each is too bold where changes are few, the one on the one side, the other
-    on the other.
+    on the other. No p-value is below `least_p`.
     """
     documents = len(worsening)
     if documents < 2:
-        return MarginTest(1.0, 1.0, math.inf)
+        return MarginTest(1.0, 1.0, math.nan)
     error = _standard_error(worsening, bounded)
     excess = float(worsening.mean()) - margin
     t = excess / error if error else math.copysign(math.inf, excess) if excess else 0.0
@@ -117,19 +144,15 @@ def margin_test(worsening: Values, margin: float, binary: bool, bounded: bool) -
         worse, better = int((worsening > 0).sum()), int((worsening < 0).sum())
         z = _score(worse, better, documents, margin)
         beyond, within = max(beyond, float(ndtr(-z))), max(within, float(ndtr(z)))
-    return MarginTest(beyond, within, error)
-
-
-def _quantiles(means: Values, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    least = least_p(documents)
+    return MarginTest(max(beyond, least), max(within, least), error)
 
 
 def _standard_error(delta: Values, bounded: bool) -> float:
     """Of the mean; a share's variance counts two more documents, one each a full step up and down."""
     documents = len(delta)
     if documents < 2:
-        return math.inf
+        return math.nan
     if not bounded:
         return float(delta.std(ddof=1) / math.sqrt(documents))
     total, squares = float(delta.sum()), float((delta * delta).sum())

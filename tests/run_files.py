@@ -17,6 +17,7 @@ OPTIONS: Mapping[str, Any] = {
     "seed": 1,
     "max_rows": 64,
 }
+_HIGHER_IS_BETTER = {"tokens": False, "tie_rate": False, "sequences": None, "branches": None}
 
 
 def write_run(
@@ -33,6 +34,7 @@ def write_run(
     model: str = "toy",
     model_name: str | None = None,
     labels_used: bool = False,
+    eager: bool = True,
     stamp: str = "2026-01-02T03-04-05.000001",
 ) -> Path:
     """Writes a results file and its samples; returns the folder. ``metrics`` hold one value a document."""
@@ -59,8 +61,9 @@ def write_run(
         "versions": {task: version},
         "n-shot": {task: 0},
         "n-samples": {task: {"original": count, "effective": count}},
-        "higher_is_better": {task: dict.fromkeys(metrics, True)},
-        "config": {"model": "eager", "model_args": {}, "eager": {"version": "0.1.0", "pools": [pool]}},
+        "higher_is_better": {task: {name: _HIGHER_IS_BETTER.get(name, True) for name in metrics}},
+        "config": {"model": "eager" if eager else "hf", "model_args": {}}
+        | ({"eager": {"version": "0.1.0", "pools": [pool]}} if eager else {}),
         "model_name": model_name or model,
         "date": 1.0,
     }

@@ -67,11 +67,13 @@ def test_without_a_limit_nothing_is_judged(baseline: Path, tmp_path: Path, capsy
     assert "nothing is judged" in capsys.readouterr().out
 
 
-def test_documents_without_a_partner_are_listed_and_left_out(
+def test_documents_without_a_partner_are_refused_or_listed_and_left_out(
     baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_run(tmp_path / "other", {"pass@max": BASE}, first_document=3)
-    assert compare(baseline, other, "--json", "-") == 0
+    assert compare(baseline, other) == 2
+    assert "toy_task: 3 documents only in the candidate (doc_id 200, 201, 202)" in capsys.readouterr().err
+    assert compare(baseline, other, "--allow-different", "--json", "-") == 0
     (task,) = json.loads(capsys.readouterr().out)["tasks"].values()
     assert (task["documents"], task["only_baseline"], task["only_candidate"]) == (197, [0, 1, 2], [200, 201, 202])
 
@@ -102,6 +104,50 @@ def test_different_options_or_versions_are_refused_unless_allowed(
     assert said in capsys.readouterr().err
     assert compare(baseline, other, "--allow-different") == 0
     assert said in capsys.readouterr().out
+
+
+def test_a_candidate_of_a_few_documents_is_no_pass(tmp_path: Path) -> None:
+    whole = write_run(tmp_path / "whole", {"pass@max": [1.0] * 20})
+    limited = write_run(tmp_path / "limited", {"pass@max": [1.0] * 5})
+    assert compare(whole, limited, "--max-drop", "pass@max=0.5") == 2
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_run_of_another_model_type_is_refused_in_one_line(
+    swapped: bool, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_run(tmp_path / "hf", {"pass@max": BASE}, eager=False)
+    assert compare(*((baseline, other) if swapped else (other, baseline))) == 2
+    without, made = ("candidate", "baseline") if swapped else ("baseline", "candidate")
+    (_, line, _) = capsys.readouterr().err.splitlines()
+    assert line == f"  toy_task: the {without} was not made with --model eager, the {made} was"
+
+
+def test_an_option_that_the_baseline_s_release_lacked_is_a_note_while_it_has_its_default(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = write_run(tmp_path / "default", {"pass@max": BASE}, options={**OPTIONS, "tie_margin": "auto"})
+    for pair in ((baseline, default), (default, baseline)):
+        assert compare(*pair) == 0
+        assert "tie_margin is" in capsys.readouterr().out
+    chosen = write_run(tmp_path / "chosen", {"pass@max": BASE}, options={**OPTIONS, "tie_margin": 0.5})
+    assert compare(baseline, chosen) == 2
+    assert "tie_margin is not recorded in the baseline and 0.5 in the candidate" in capsys.readouterr().err
+
+
+def test_a_refusal_says_which_run_was_taken(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(baseline, {"pass@max": BASE}, stamp="2026-02-02T03-04-05.000001", version=2.0)
+    assert compare(baseline, candidate(tmp_path)) == 2
+    assert "the newest is taken, results_2026-02-02" in capsys.readouterr().err
+
+
+def test_a_run_compared_with_itself_is_noted(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(baseline, results_file(baseline))
+    assert "baseline and candidate are the same run" in capsys.readouterr().out
+    compare(baseline, candidate(tmp_path))
+    assert "the same run" not in capsys.readouterr().out
 
 
 def test_another_seed_is_no_difference_of_options(baseline: Path, tmp_path: Path) -> None:

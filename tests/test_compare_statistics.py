@@ -124,10 +124,40 @@ def test_runs_without_any_difference_on_three_documents_prove_nothing() -> None:
         assert check.verdict is Verdict.INCONCLUSIVE
 
 
-def test_one_document_is_inconclusive() -> None:
-    task = task_of(tokens=(np.array([10.0]), np.array([90.0])))
-    (check,) = decide([task], [parse_limit("tokens=10%", "increase")], CONFIDENCE, POWER)
-    assert check.verdict is Verdict.INCONCLUSIVE
+@pytest.mark.parametrize("documents", [1, 2, 3, 4])
+@pytest.mark.parametrize(("baseline", "rise"), [(100.0, 0.0), (100.0, 1.0), (1000.0, 900.0)])
+def test_costs_that_do_not_vary_prove_nothing_on_fewer_documents_than_a_sign_flip_test_needs(
+    documents: int, baseline: float, rise: float
+) -> None:
+    """Of five documents on one side of a limit, the test that assumes least gives p = 1/32."""
+    costs = np.full(documents, baseline)
+    task = task_of(tokens=(costs, costs + rise))
+    for limit in ("tokens=10%", "tokens=0.5"):
+        (check,) = decide([task], [parse_limit(limit, "increase")], CONFIDENCE, POWER)
+        assert check.verdict is Verdict.INCONCLUSIVE
+        assert np.isnan(check.detectable)
+    found = difference(Pairs(costs, costs + rise), CONFIDENCE, POWER)
+    assert found.p_value >= 2 * 0.5**documents
+    assert np.isnan([found.low, found.high, found.detectable]).all()
+
+
+def test_runs_of_the_same_trees_pass_from_five_documents_on() -> None:
+    costs = np.full(5, 270.0)
+    (check,) = decide([task_of(tokens=(costs, costs))], [parse_limit("tokens=10%", "increase")], CONFIDENCE, POWER)
+    assert (check.verdict, check.p_within) == (Verdict.PASS, 1 / 32)
+
+
+@pytest.mark.parametrize("documents", [2, 3, 4, 5, 6, 8])
+def test_false_alarms_on_few_documents_are_rare_whatever_the_costs_look_like(documents: int) -> None:
+    """Costs that rise or fall by the same amount, which a t-test takes for certain where all go one way by chance."""
+    limit, rng = parse_limit("tokens=0", "increase"), np.random.default_rng(5)
+    alarms = 0
+    for _ in range(SIMULATIONS):
+        steps = rng.choice([-1.0, 1.0], documents)
+        task = task_of(tokens=(np.full(documents, 270.0), 270.0 + steps))
+        (check,) = decide([task], [limit], CONFIDENCE, POWER)
+        alarms += check.verdict is Verdict.REGRESSION
+    assert alarms / SIMULATIONS <= 1 - CONFIDENCE + TOLERANCE
 
 
 def test_a_relative_limit_is_stated_in_shares_of_the_baseline() -> None:

@@ -107,38 +107,62 @@ def compare(
     allow_different: bool = False,
 ) -> Comparison:
     """Reads two runs and judges them; UsageError where they cannot be read or should not be compared."""
-    from eager_lmeval.compare.output import Comparison, Row
-    from eager_lmeval.compare.pairing import pair_task
-    from eager_lmeval.compare.verdict import decide
-    from eager_lmeval.paired import difference
     from eager_lmeval.runs import find_run
 
     (baseline, about_baseline), (candidate, about_candidate) = find_run(baseline_path), find_run(candidate_path)
     remarks = [remark for remark in (about_baseline, about_candidate) if remark]
-    tasks, differences = _tasks(baseline, candidate, only or [])
+    if baseline.results_file.resolve() == candidate.results_file.resolve():
+        remarks.append(f"baseline and candidate are the same run, {baseline.results_file}")
+    try:
+        return _compare(baseline, candidate, limits, confidence, power, only or [], allow_different, remarks)
+    except UsageError as error:
+        raise UsageError("\n".join([str(error), *(f"note: {remark}" for remark in remarks)])) from error
+
+
+def _compare(
+    baseline: Run,
+    candidate: Run,
+    limits: list[Limit],
+    confidence: float,
+    power: float,
+    only: list[str],
+    allow_different: bool,
+    remarks: list[str],
+) -> Comparison:
+    from eager_lmeval.compare.output import Comparison, Row
+    from eager_lmeval.compare.pairing import compare_settings, pair_task
+    from eager_lmeval.compare.verdict import decide
+    from eager_lmeval.paired import difference
+
+    tasks, differences = _tasks(baseline, candidate, only)
+    settings = [compare_settings(baseline, candidate, task) for task in tasks]
+    differences += [line for found in settings for line in found.refused]
+    _refuse(differences, allow_different)
+    pairs = [pair_task(baseline, candidate, task) for task in tasks]
+    if strangers := [pair.task for pair in pairs if not pair.documents]:
+        raise UsageError(f"the runs share no document of {', '.join(strangers)}: they were made from different data")
+    unpaired = [line for pair in pairs for line in pair.unpaired]
+    _refuse(unpaired, allow_different)
+    rows = [
+        [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
+        for pair in pairs
+    ]
+    checks = decide(pairs, limits, confidence, power) if limits else []
+    notes = [*remarks, *differences, *unpaired, *(line for found in settings for line in found.noted)]
+    return Comparison(baseline, candidate, confidence, power, list(zip(pairs, rows, strict=True)), checks, notes)
+
+
+def _refuse(differences: list[str], allow_different: bool) -> None:
     if differences and not allow_different:
         raise UsageError(
             "the runs differ in more than the model:\n  "
             + "\n  ".join(differences)
             + "\nrun them alike, or compare them as they are with --allow-different"
         )
-    pairs = [pair_task(baseline, candidate, task) for task in tasks]
-    if strangers := [pair.task for pair in pairs if not pair.documents]:
-        raise UsageError(f"the runs share no document of {', '.join(strangers)}: they were made from different data")
-    rows = [
-        [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
-        for pair in pairs
-    ]
-    checks = decide(pairs, limits, confidence, power) if limits else []
-    return Comparison(
-        baseline, candidate, confidence, power, list(zip(pairs, rows, strict=True)), checks, remarks + differences
-    )
 
 
 def _tasks(baseline: Run, candidate: Run, only: list[str]) -> tuple[list[str], list[str]]:
-    """The tasks to compare, and in what the runs differ."""
-    from eager_lmeval.compare.pairing import option_differences
-
+    """The tasks to compare, and those that only one of the runs has, a line each."""
     for task in only:
         for side, run_ in (("baseline", baseline), ("candidate", candidate)):
             if task not in run_.tasks:
@@ -149,10 +173,7 @@ def _tasks(baseline: Run, candidate: Run, only: list[str]) -> tuple[list[str], l
             f"the runs have no task in common: {', '.join(baseline.tasks)} and {', '.join(candidate.tasks)}"
         )
     alone = [] if only else sorted({*baseline.tasks} ^ {*candidate.tasks})
-    differences = [f"task {task} is only in the {_side(task, baseline)}" for task in alone]
-    for task in shared:
-        differences += option_differences(baseline, candidate, task)
-    return shared, differences
+    return shared, [f"task {task} is only in the {_side(task, baseline)}" for task in alone]
 
 
 def _side(task: str, baseline: Run) -> str:

@@ -17,8 +17,6 @@ from eager_lmeval.writing import console, markdown_cell
 __all__ = ["Comparison", "to_json", "to_junit", "to_markdown", "to_text"]
 
 _UPPER_BOUND = "Right answers decided who got the saved budget (strategy eager): an upper bound, no leaderboard score."
-_LISTED = 10
-"""Documents without a partner that are named; the JSON has all."""
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
 
@@ -53,10 +51,6 @@ class Comparison:
         """What a reader has to know beside the figures."""
         notes = list(self.remarks)
         for pair, rows in self.tasks:
-            for side, ids in (("baseline", pair.only_baseline), ("candidate", pair.only_candidate)):
-                if ids:
-                    shown = ", ".join(map(str, ids[:_LISTED])) + (", …" if len(ids) > _LISTED else "")
-                    notes.append(f"{pair.task}: {len(ids)} documents only in the {side} (doc_id {shown})")
             for row in rows:
                 if row.undefined:
                     notes.append(f"{pair.task}: {row.metric} is undefined on {row.undefined} shared documents")
@@ -213,14 +207,17 @@ def _cells(row: Row) -> list[str]:
         _number(found.baseline),
         _number(found.candidate),
         _number(found.difference, "+"),
-        f"{_number(found.low, '+')} to {_number(found.high, '+')}",
+        "–" if math.isnan(found.low) else f"{_number(found.low, '+')} to {_number(found.high, '+')}",
         "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
         _number(found.detectable),
     ]
 
 
 def _number(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign},.1f}"
+    if math.isnan(value):
+        return "–"
+    shown = round(value, 3) + 0.0  # + 0.0 turns -0.0, which a tiny difference rounds to, into 0.0
+    return f"{shown:{sign}.3f}" if abs(value) < 10 else f"{shown:{sign},.1f}"
 
 
 def _code(text: str) -> str:

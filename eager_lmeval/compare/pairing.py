@@ -12,11 +12,12 @@ import numpy as np
 from eager_lmeval.paired import Pairs
 from eager_lmeval.runs import Run, iter_samples, sample_metrics
 
-__all__ = ["Metric", "TaskPair", "option_differences", "pair_task"]
+__all__ = ["Metric", "Settings", "TaskPair", "compare_settings", "pair_task"]
 
 _SAME_RESULT_SAME_MEANING = frozenset({"seed", "max_rows"})
 """Options that may differ: a seed is another draw of the same thing, and the batch does not change a result."""
-_NOT_COMPARED = frozenset({"labels_used"})
+_LISTED = 10
+"""Documents without a partner that are named; the JSON of a comparison has all."""
 
 
 class _Key(NamedTuple):
@@ -34,6 +35,8 @@ class Metric:
     pairs: Pairs
     undefined: int
     """Shared documents left out because one of the runs has no value."""
+    higher_is_better: bool | None = None
+    """What the task says; None where it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,49 @@ class TaskPair:
     only_baseline: list[int] = field(default_factory=list)
     only_candidate: list[int] = field(default_factory=list)
 
+    @property
+    def unpaired(self) -> list[str]:
+        """The documents without a partner, a line a run."""
+        return [
+            f"{self.task}: {len(ids)} {'document' if len(ids) == 1 else 'documents'} only in the {side} (doc_id "
+            + ", ".join(map(str, ids[:_LISTED]))
+            + (", …)" if len(ids) > _LISTED else ")")
+            for side, ids in (("baseline", self.only_baseline), ("candidate", self.only_candidate))
+            if ids
+        ]
 
-def option_differences(baseline: Run, candidate: Run, task: str) -> list[str]:
-    """In what two runs of a task differ although they should not, a line each."""
-    ours, theirs = _settings(baseline, task), _settings(candidate, task)
-    return [
-        f"{task}: {name} is {ours.get(name)!r} in the baseline and {theirs.get(name)!r} in the candidate"
-        for name in sorted({*ours, *theirs})
-        if ours.get(name) != theirs.get(name)
-    ]
+
+class Settings(NamedTuple):
+    """How the settings of two runs of a task differ, a line each."""
+
+    refused: list[str]
+    """What makes a difference of the figures something else than the model's."""
+    noted: list[str]
+    """What a reader should know."""
+
+
+def compare_settings(baseline: Run, candidate: Run, task: str) -> Settings:
+    """In what two runs of a task differ beside the model."""
+    lines = _unequal(task, _settings(baseline, task), _settings(candidate, task))
+    pools = baseline.pools(task), candidate.pools(task)
+    if bool(pools[0]) != bool(pools[1]):
+        without, made = ("candidate", "baseline") if pools[0] else ("baseline", "candidate")
+        return Settings([*lines, f"{task}: the {without} was not made with --model eager, the {made} was"], [])
+    if len(pools[0]) != len(pools[1]):
+        lines += _unequal(task, *({"number of option sets": len(some)} for some in pools))
+        return Settings(lines, [])
+    if not pools[0]:
+        return Settings(lines + _unequal(task, _generation(baseline, task), _generation(candidate, task)), [])
+    noted: list[str] = []
+    for place, (ours, theirs) in enumerate(zip(*(map(_options, some) for some in pools), strict=True)):
+        suffix = f" (option set {place + 1})" if len(pools[0]) > 1 else ""
+        for name in sorted({*ours, *theirs}):
+            unequal = _unequal(task, {name + suffix: ours.get(name)}, {name + suffix: theirs.get(name)})
+            if _is_new_default(name, ours, theirs):
+                noted += [f"{line}: the default of an option that one of the releases lacks" for line in unequal]
+            else:
+                lines += unequal
+    return Settings(lines, noted)
 
 
 def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
@@ -63,6 +100,7 @@ def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
     theirs, their_ids = _values(candidate, task)
     shared = [key for key in our_ids if key in their_ids]
     metrics = []
+    better = {**_higher_is_better(candidate, task), **_higher_is_better(baseline, task)}
     for name in ours:
         if name not in theirs:
             continue
@@ -71,7 +109,7 @@ def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
         known = ~np.isnan(table).any(axis=1)
         if known.any():
             pairs = Pairs(table[known, 0], table[known, 1])
-            metrics.append(Metric(name, pairs, int((~known).sum())))
+            metrics.append(Metric(name, pairs, int((~known).sum()), better.get(name.partition(",")[0])))
     return TaskPair(
         task,
         len(shared),
@@ -81,28 +119,53 @@ def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
     )
 
 
-def _settings(run: Run, task: str) -> Mapping[str, Any]:
-    """What must be equal for a difference to be the model's."""
+def _unequal(task: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    def said(value: Any) -> str:
+        return "not recorded" if value is None else repr(value)
+
+    return [
+        f"{task}: {name} is {said(ours.get(name))} in the baseline and {said(theirs.get(name))} in the candidate"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _settings(run: Run, task: str) -> dict[str, Any]:
+    """What must be equal for every task and model."""
     results = run.results
-    settings: dict[str, Any] = {
+    return {
         "task version": (results.get("versions") or {}).get(task),
         "few-shot examples": (results.get("n-shot") or {}).get(task),
         "chat template": results.get("chat_template_sha"),
         "system instruction": results.get("system_instruction_sha"),
-        "--gen_kwargs": run.config.get("gen_kwargs") or {},
     }
-    pools = run.pools(task)
-    if pools:
-        del settings["--gen_kwargs"]  # resolved into the options
-        settings["number of option sets"] = len(pools)
-        for place, pool in enumerate(pools):
-            suffix = f" (option set {place + 1})" if len(pools) > 1 else ""
-            settings |= {
-                name + suffix: value for name, value in pool["options"].items() if name not in _SAME_RESULT_SAME_MEANING
-            }
-    else:
-        settings["generation"] = ((results.get("configs") or {}).get(task) or {}).get("generation_kwargs")
-    return settings
+
+
+def _generation(run: Run, task: str) -> dict[str, Any]:
+    """What must be equal beside that where the model was another one than `eager`."""
+    config = (run.results.get("configs") or {}).get(task) or {}
+    return {"--gen_kwargs": run.config.get("gen_kwargs") or {}, "generation": config.get("generation_kwargs")}
+
+
+def _options(pool: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal beside that where it was `eager`: the resolved options."""
+    return {name: value for name, value in pool["options"].items() if name not in _SAME_RESULT_SAME_MEANING}
+
+
+def _is_new_default(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether one side was made before the option existed and the other left it as it is.
+
+    A baseline then goes on serving after an update that adds an option. A value that somebody chose is a difference.
+    """
+    from eager_lmeval.options import Options
+
+    if (name in ours) == (name in theirs) or name not in Options.model_fields:
+        return False
+    return bool({**ours, **theirs}[name] == Options.model_fields[name].default)
+
+
+def _higher_is_better(run: Run, task: str) -> Mapping[str, bool | None]:
+    return (run.results.get("higher_is_better") or {}).get(task) or {}
 
 
 def _values(run: Run, task: str) -> tuple[dict[str, dict[_Key, float]], dict[_Key, int]]:
@@ -116,8 +179,7 @@ def _values(run: Run, task: str) -> tuple[dict[str, dict[_Key, float]], dict[_Ke
         copies[name, doc_hash] += 1
         ids[key] = sample["doc_id"]
         for metric, value in sample_metrics(sample).items():
-            if metric not in _NOT_COMPARED:
-                by_filter.setdefault(name, {}).setdefault(metric, {})[key] = value
+            by_filter.setdefault(name, {}).setdefault(metric, {})[key] = value
     if len(by_filter) == 1:
         return next(iter(by_filter.values())), ids
     return {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}, ids
