@@ -69,7 +69,7 @@ def share(flags: Sequence[bool]) -> float:
 
 
 def _winners(votes: Sequence[Vote]) -> list[bool]:
-    """Of each class with the most weight, in order of first appearance, whether it is correct."""
+    """Of each class with the most weight, in order of first appearance, whether it is correct; none if all weigh 0."""
     weights: dict[Hashable, float] = {}
     correct: dict[Hashable, bool] = {}
     for vote in votes:
@@ -77,4 +77,6 @@ def _winners(votes: Sequence[Vote]) -> list[bool]:
             weights[vote.answer] = weights.get(vote.answer, 0.0) + vote.weight
             correct.setdefault(vote.answer, vote.correct)
     most = max(weights.values(), default=0.0)
+    if most == 0:  # what has no weight has no vote
+        return []
     return [correct[answer] for answer, weight in weights.items() if math.isclose(weight, most, rel_tol=1e-9)]

@@ -86,6 +86,12 @@ def test_weights_decide_the_vote_and_the_rate():
     assert consensus([vote._replace(weight=1.0) for vote in votes]) == 0.0
 
 
+def test_what_weighs_nothing_has_no_vote():
+    weightless = [Vote(None, False, 1.0), Vote("a", True, 0.0), Vote("b", False, 0.0)]
+    assert (consensus(weightless), is_tied(weightless)) == (0.0, False)
+    assert consensus([*weightless, Vote("b", False, 1e-9)]) == 0.0
+
+
 def test_weights_that_are_equal_up_to_rounding_tie():
     assert is_tied([Vote("a", True, 0.1 + 0.2), Vote("b", False, 0.3)])
 
