@@ -27,9 +27,9 @@ from eager_lmeval.metrics import (
 )
 from eager_lmeval.response import TreeRecord
 from eager_lmeval.stats import bootstrap_interval, mean, standard_error, total
-from eager_lmeval.verify import Graded, get_verifier
+from eager_lmeval.verify import Graded, Verifier, get_verifier
 
-__all__ = ["COSTS", "Metric", "Rules", "metrics", "records", "score", "variant"]
+__all__ = ["COSTS", "Metric", "Rules", "answer_text", "metrics", "records", "score", "variant", "verifier_of"]
 
 COSTS = ("tokens", "sequences", "branches")
 """Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
@@ -152,12 +152,34 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def verifier_of(doc: Mapping[str, Any]) -> Verifier:
+    """The verifier of a document. UsageError where its column `eager` does not say how to grade it."""
+    column = doc.get("eager")
+    if not isinstance(column, Mapping):
+        raise UsageError(
+            "there is no column 'eager' to grade with; the task's process_docs adds one to every document, such as "
+            '{"eager": {"label": "62", "verifier": "math"}}'
+        )
+    for name in ("label", "verifier"):
+        if column.get(name) is None:
+            raise UsageError(f"the column 'eager' holds no {name}; it needs both a label and a verifier")
+    return get_verifier(column["verifier"])
+
+
+def answer_text(sequence: Mapping[str, Any], rules: Rules) -> str | None:
+    """What of a sequence's text is graded; None for one that was cut off while it thought and may not vote."""
+    text: str = sequence["text"]
+    if sequence.get("answer_at") is None:
+        return text if rules.truncated_votes else None
+    return text[sequence["answer_at"] :]
+
+
 def _grade(doc: Mapping[str, Any], record: Mapping[str, Any], rules: Rules) -> list[Graded]:
     """One grade a sequence, in order of creation; none at all if the label cannot be read."""
-    column = doc["eager"]
-    answers = [_answer(sequence, rules) for sequence in record["sequences"]]
+    verifier = verifier_of(doc)
+    answers = [answer_text(sequence, rules) for sequence in record["sequences"]]
     try:
-        return get_verifier(column["verifier"]).grade(answers, column["label"])
+        return verifier.grade(answers, str(doc["eager"]["label"]))
     except UsageError as error:
         _warn_once(f"a document is left unscored: {error}")
         return []
@@ -172,13 +194,6 @@ def _notes(graded: Sequence[Graded]) -> list[str] | None:
 @functools.cache
 def _warn_once(message: str) -> None:
     log.warning(message)
-
-
-def _answer(sequence: Mapping[str, Any], rules: Rules) -> str | None:
-    if sequence["answer_at"] is None:
-        return sequence["text"] if rules.truncated_votes else None
-    text: str = sequence["text"]
-    return text[sequence["answer_at"] :]
 
 
 def _count(values: Sequence[float]) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.task import ConfigurableTask
 
-from eager_lmeval.scoring import Rules, metrics, records, score, variant
+from eager_lmeval.errors import UsageError
+from eager_lmeval.scoring import Rules, metrics, records, score, variant, verifier_of
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -35,6 +36,17 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
         super().__init__(config=given)
         self._rules = Rules.read(self.config.metadata or {})
         self._metrics = metrics(self._rules)
+
+    def build_all_requests(self, **options: Any) -> None:
+        """Builds the requests, and says before anything is generated for them what could not be graded."""
+        super().build_all_requests(**options)
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return
+        for instance in self.instances:
+            try:
+                verifier_of(instance.doc)
+            except UsageError as error:
+                raise UsageError(f"task {self.config.task!r}, document {instance.doc_id}: {error}") from error
 
     def apply_filters(self) -> list[Instance] | None:
         """Turns each document's texts into its tree's record, under the name that says whether labels were used."""

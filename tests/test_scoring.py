@@ -132,6 +132,24 @@ def test_a_document_whose_label_cannot_be_read_is_unscored_and_said_once(caplog:
     assert table["pass@max"].aggregate([value["pass@max"] for value in values]) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("doc", "said"),
+    [
+        ({}, "no column 'eager'"),
+        ({"eager": {"label": "62"}}, "no verifier"),
+        ({"eager": {"verifier": "math"}}, "no label"),
+        ({"eager": {"label": "62", "verifier": "mth"}}, "did you mean 'math'"),
+    ],
+)
+def test_a_document_that_does_not_say_how_to_grade_it_is_an_error(doc: dict[str, Any], said: str):
+    with pytest.raises(UsageError, match=said):
+        score(doc, tree(sequence("62", 1.0)))
+
+
+def test_a_label_is_read_as_text():
+    same(score({"eager": {"label": 62, "verifier": "math"}}, tree(sequence("62", 1.0))), {"pass@max": 1.0})
+
+
 def test_texts_of_a_model_without_trees_count_alike_and_cost_nothing_that_is_known():
     (record,) = records([["<think>\\boxed{62}", "x</think>\\boxed{62}", "\\boxed{7}"]], RULES)
     values = score(DOC, record)

@@ -48,7 +48,6 @@ def get_verifier(name: str, **options: float) -> Verifier:
 
 
 def _factory(name: str) -> Any:
-    import difflib
     from importlib.metadata import entry_points
 
     if name in _BUILT_IN:
@@ -56,7 +55,9 @@ def _factory(name: str) -> Any:
         return getattr(import_module(module), attribute)
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return point.load()
+    from eager_lmeval.options import near_name  # loads pydantic, which grading does not need
+
     names = verifier_names()
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+    near = near_name(name, names)
+    hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names)}"
     raise UsageError(f"verifier={name!r} is not known; {hint}")

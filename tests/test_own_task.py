@@ -1,0 +1,81 @@
+"""A task of one's own that includes `eager_common`: what is missing in it is said before anything is generated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+
+from eager_lmeval import paths
+from eager_lmeval.errors import UsageError
+
+
+class Model(LM):
+    """Answers every problem with a box, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        self.asked += len(requests)
+        return ["\\boxed{2}"] * len(requests)
+
+    def loglikelihood(self, requests: Any, **_: Any) -> Any:
+        raise NotImplementedError
+
+    loglikelihood_rolling = loglikelihood
+
+
+def evaluate(folder: Path, columns: list[dict[str, Any]], model: Model, **more: Any) -> dict[str, Any]:
+    """Runs a task whose documents bring ``columns``."""
+    problems = [{"question": "1+1", "answer": "2", **column} for column in columns]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+    (folder / "own.yaml").write_text(
+        f"include: {paths.tasks_dir()}/eager_common/template.yaml\n"
+        f"task: own\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/problems.jsonl}}}}\n"
+        "test_split: test\ndoc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\n"
+    )
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    results: dict[str, Any] = simple_evaluate(model, tasks=["own"], task_manager=manager, bootstrap_iters=0, **more)
+    return results
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ([{}, {}], ["document 0", "no column 'eager'", "process_docs", '"verifier": "math"']),
+        ([{"eager": {"label": "2", "verifier": "mth"}}], ["document 0", "'mth' is not known", "did you mean 'math'?"]),
+        (
+            [{"eager": {"label": "2", "verifier": "math"}}, {"eager": {"label": None, "verifier": "math"}}],
+            ["document 1", "holds no label"],
+        ),
+        ([{"eager": {"label": "2"}}], ["document 0", "holds no verifier"]),
+    ],
+)
+def test_what_could_not_be_graded_is_an_error_before_anything_is_generated(
+    columns: list[dict[str, Any]], said: list[str], tmp_path: Path
+) -> None:
+    model = Model()
+    with pytest.raises(UsageError, match="task 'own', ") as caught:
+        evaluate(tmp_path, columns, model)
+    assert model.asked == 0
+    for part in said:
+        assert part in str(caught.value)
+
+
+def test_a_column_with_a_label_and_a_verifier_is_all_that_is_needed(tmp_path: Path) -> None:
+    model = Model()
+    scores = evaluate(tmp_path, [{"eager": {"label": "2", "verifier": "math"}}] * 3, model)["results"]["own"]
+    assert (model.asked, scores["pass@max,none"], scores["scored,none"]) == (3, 1.0, 3)
+
+
+def test_predictions_alone_need_no_column(tmp_path: Path) -> None:
+    model = Model()
+    evaluate(tmp_path, [{}], model, predict_only=True)
+    assert model.asked == 1
