@@ -19,6 +19,7 @@ from run_files import OPTIONS, samples_file, tree_record, write_run
 
 from eager_lmeval.cli import main
 from eager_lmeval.report.content import read_runs
+from eager_lmeval.scoring import score
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>&lt;b&gt; \" ' `${1}` -->"
 LEDGER = {
@@ -143,6 +144,26 @@ def test_a_task_without_trees_is_shown_by_its_responses(tmp_path: Path) -> None:
     run = write_run(tmp_path, {"exact_match": [1.0, 0.0]})
     (scored,) = read_runs([run])
     assert [listed.flags.failing for listed in scored.documents] == [False, True]
+
+
+@pytest.mark.parametrize("truncated_votes", [False, True])
+def test_verdicts_follow_the_rules_that_the_run_was_scored_with(truncated_votes: bool, tmp_path: Path) -> None:
+    tree = tree_record(["<think>so \\boxed{1}, or", "<think>hm"], finish="length")
+    tree["scoring"] = {"ks": [], "tie": "mean", "truncated_votes": truncated_votes}
+    for sequence in tree["sequences"]:
+        sequence["answer_at"] = None
+    values = score({"eager": {"label": "1", "verifier": "math"}}, tree)
+    (scored,) = read_runs([write_run(tmp_path, {"pass@max": [values["pass@max"]]}, records=[tree])])
+    (listed,) = scored.documents
+    assert listed.document.num_correct == values["pass_rate"] * 2 == int(truncated_votes)
+    assert listed.flags.failing == (not truncated_votes)
+
+
+def test_verdicts_of_the_verifier_exact_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path, {"pass@max": [1.0]}, records=[tree_record(["<think>?</think>1", "<think>?</think>2"])])
+    samples_file(run).write_text(samples_file(run).read_text().replace('"verifier": "math"', '"verifier": "exact"'))
+    (scored,) = read_runs([run])
+    assert [shown["correct"] for shown in scored.documents[0].document.sequences] == [True, False]
 
 
 def test_a_verifier_that_may_run_code_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

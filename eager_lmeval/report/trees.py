@@ -8,11 +8,12 @@ from typing import Any
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs import tree_of
+from eager_lmeval.scoring import Rules, answer_text
 from eager_lmeval.verify import Graded, get_verifier
 
 __all__ = ["Document", "read_document"]
 
-_GRADED_AGAIN = frozenset({"math", "choice"})
+_GRADED_AGAIN = frozenset({"math", "choice", "exact"})
 """Verifiers that only read a text. Others may run what a model wrote, which nobody asks for who opens a report."""
 _BINS = 96
 """Points of a sequence's entropy curve; a bin shows its highest entropy."""
@@ -42,7 +43,7 @@ def read_document(sample: Mapping[str, Any]) -> Document:
     """A sample with or without a tree; without one its responses stand as sequences of unknown cost."""
     record = tree_of(sample) or _plain(sample)
     sequences: list[Mapping[str, Any]] = record["sequences"]
-    label, graded = _grade(sample.get("doc") or {}, sequences)
+    label, graded = _grade(sample.get("doc") or {}, record)
     places = {tuple(sequence["path"]): place for place, sequence in enumerate(sequences)}
     shown = []
     for sequence, grade in zip(sequences, graded, strict=True):
@@ -72,22 +73,22 @@ def pool_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _grade(doc: Mapping[str, Any], sequences: Sequence[Mapping[str, Any]]) -> tuple[str | None, list[Graded | None]]:
-    """The label and each sequence's verdict; None where the document names no verifier that may be asked again."""
-    column = doc.get("eager")
+def _grade(doc: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
+    """The label and each sequence's verdict, by the rules that the run was scored with; None where the document names
+    no verifier that may be asked again."""
+    column, sequences = doc.get("eager"), record["sequences"]
     ungraded: list[Graded | None] = [None] * len(sequences)
-    if not isinstance(column, Mapping) or column.get("label") is None or not column.get("verifier"):
+    if not isinstance(column, Mapping) or column.get("label") is None:
         return None, ungraded
-    answers = [
-        None if sequence.get("answer_at") is None else sequence["text"][sequence["answer_at"] :]
-        for sequence in sequences
-    ]
-    if column["verifier"] not in _GRADED_AGAIN:
-        return str(column["label"]), ungraded
+    label = str(column["label"])
+    if column.get("verifier") not in _GRADED_AGAIN:
+        return label, ungraded
     try:
-        return str(column["label"]), list(get_verifier(column["verifier"]).grade(answers, str(column["label"])))
+        rules = Rules.read(record.get("scoring", {}))
+        answers = [answer_text(sequence, rules) for sequence in sequences]
+        return label, list(get_verifier(column["verifier"]).grade(answers, label))
     except UsageError:
-        return str(column["label"]), ungraded
+        return label, ungraded
 
 
 def _shown(
