@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -138,6 +139,27 @@ def test_a_run_with_labels_is_called_an_upper_bound(tmp_path: Path, capsys: pyte
     assert "upper bound" in capsys.readouterr().out
     main(["report", str(run), "-o", str(tmp_path / "page.html")])
     assert "upper bound" in (tmp_path / "page.html").read_text()
+
+
+def test_a_run_of_one_document_is_shown_without_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, {"pass@max": [1.0], "tokens": [60.0]}, records=records()[:1])
+    assert main(["report", str(run), "--format", "markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert "| 1.000 | 60 |" in printed
+    assert main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<circle" in page
+    assert "nan" not in re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL).lower()
+
+
+def test_a_reader_that_has_gone_ends_no_report_with_an_error(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "import sys; from eager_lmeval.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "report", folder, "--format", "markdown"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_task_without_trees_is_shown_by_its_responses(tmp_path: Path) -> None:
@@ -308,3 +330,14 @@ def test_a_phone_shows_all_without_scrolling_sideways(scheme: str, opened: Brows
     assert opened.value("document.documentElement.scrollWidth") <= 400
     dark = opened.value("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
     assert dark == (scheme == "dark")
+
+
+def test_a_phone_shows_the_first_score_at_once_and_the_run_s_name_always(opened: Browser) -> None:
+    opened.size(400)
+    cells = "[...document.querySelector('#overview tbody tr').children]"
+    assert opened.value(f"{cells}[1].getBoundingClientRect().right") <= 400
+    assert opened.value(f"{cells}[1].innerText.split('\\n')[0]") == "0.500"
+    opened.value("document.querySelector('#overview .scroll').scrollLeft = 10000")
+    assert opened.value(f"{cells}[1].getBoundingClientRect().left") < 0
+    assert opened.value(f"{cells}[0].getBoundingClientRect().left") >= 0
+    assert opened.value(f"{cells}[0].innerText").startswith("#1")

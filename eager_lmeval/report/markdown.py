@@ -46,6 +46,8 @@ def ledger_lines(entry: Scored) -> list[str]:
 def estimate(value: Estimate) -> str:
     if math.isnan(value.mean):
         return "undefined"
+    if value.defined < 2:
+        return f"{value.mean:.3f}"  # one document has no interval
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 

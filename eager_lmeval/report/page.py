@@ -62,6 +62,7 @@ def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
 
     entries = [(number, entry) for number, entry in enumerate(scored, 1) if entry.task == name]
     metrics = list(dict.fromkeys(metric for _, entry in entries for metric in entry.metrics))
+    metrics.sort(key=lambda metric: metric != entries[0][1].headline)  # the one that the plots show comes first
     return {
         "name": name,
         "metrics": metrics,

@@ -7,14 +7,19 @@ from disk.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
 __all__ = ["Point", "histogram", "scatter"]
 
-WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 48, 22, 24, 40
+WIDTH, HEIGHT = 460, 268
+LEFT, RIGHT, TOP, BOTTOM = 48, 22, 32, 40
+NAMES = 12
+"""Height of the strip between a scatter plot and its tick labels, for names below points that lie on the axis."""
+GAP = 14
+"""Distance between points of equal cost in a scatter plot, so that each can be seen and named."""
 BINS = 24
 _COLOURS = {"parallel": "#6b6f76", "init": "#1f5fbf", "adapt": "#17703a", "eager": "#b3461e"}
 _ALONE = (
@@ -44,17 +49,19 @@ class Point(NamedTuple):
 def scatter(points: Sequence[Point], x_title: str, y_title: str, *, alone: bool = False) -> str:
     """Points with vertical intervals; both axes show the range of the data, so neither need begin at 0.
 
-    ``alone`` gives it colours of its own, for a file outside the page.
+    ``x`` is a count. Points of nearly equal ``x`` are drawn side by side, around where they belong; a point whose
+    interval is NaN (one document) has none. ``alone`` gives it colours of its own, for a file outside the page.
     """
     known = sorted((point for point in points if not math.isnan(point.x + point.y)), key=lambda point: point.x)
     if not known:
         return ""
-    x_ticks = _ticks(min(point.x for point in known), max(point.x for point in known))
+    known = [point if point.low <= point.high else point._replace(low=point.y, high=point.y) for point in known]
+    x_ticks = _ticks(min(point.x for point in known), max(point.x for point in known), whole=True)
     y_ticks = _ticks(min(point.low for point in known), max(point.high for point in known))
-    x_scale, y_scale = _scales(x_ticks, y_ticks)
-    parts = [_axes(x_ticks, y_ticks, x_title, y_title)]
-    for place, point in enumerate(known):
-        x, y, top, bottom = x_scale(point.x), y_scale(point.y), y_scale(point.high), y_scale(point.low)
+    x_scale, y_scale = _scales(x_ticks, y_ticks, NAMES)
+    parts = [_axes(x_ticks, y_ticks, x_title, y_title, NAMES)]
+    for place, (x, point) in enumerate(zip(_apart([x_scale(point.x) for point in known]), known, strict=True)):
+        y, top, bottom = y_scale(point.y), y_scale(point.high), y_scale(point.low)
         kind = f"mark s-{escape(point.strategy)}" + (" hollow" if point.hollow else "")
         text = f"{point.name} {point.strategy}: {y_title} {point.y:.3f}, {x_title} {point.x:,.0f}"
         name_at = (
@@ -77,7 +84,7 @@ def histogram(values: Sequence[int], x_title: str, y_title: str) -> str:
     counts = [0] * (max(values) // size + 1)
     for value in values:
         counts[value // size] += 1
-    x_ticks, y_ticks = _ticks(0, len(counts) * size), _ticks(0, max(counts))
+    x_ticks, y_ticks = _ticks(0, len(counts) * size, whole=True), _ticks(0, max(counts), whole=True)
     x_scale, y_scale = _scales(x_ticks, y_ticks)
     parts = [_axes(x_ticks, y_ticks, x_title, y_title)]
     for place, count in enumerate(counts):
@@ -99,24 +106,46 @@ class _Scale(NamedTuple):
         return self.start + self.step * value
 
 
-def _scales(x_ticks: Sequence[float], y_ticks: Sequence[float]) -> tuple[_Scale, _Scale]:
+def _apart(places: Sequence[float]) -> list[float]:
+    """Ascending places across the plot, moved as little as leaves ``GAP`` between neighbours; less where many stand."""
+    gap = min(GAP, (WIDTH - LEFT - RIGHT) / (2 * len(places)))
+
+    def begin(group: Sequence[float]) -> float:
+        """Where a group that stands around its mean begins, inside the plot."""
+        width = gap * (len(group) - 1)
+        return max(LEFT, min(statistics.fmean(group) - width / 2, WIDTH - GAP / 2 - width))
+
+    groups: list[list[float]] = []
+    for place in places:
+        groups.append([place])
+        while len(groups) > 1 and begin(groups[-2]) + gap * len(groups[-2]) > begin(groups[-1]):
+            last = groups.pop()
+            groups[-1] += last
+    return [begin(group) + gap * number for group in groups for number in range(len(group))]
+
+
+def _scales(x_ticks: Sequence[float], y_ticks: Sequence[float], strip: int = 0) -> tuple[_Scale, _Scale]:
+    base = HEIGHT - BOTTOM - strip
     x_step = (WIDTH - LEFT - RIGHT) / (x_ticks[-1] - x_ticks[0])
-    y_step = -(HEIGHT - TOP - BOTTOM) / (y_ticks[-1] - y_ticks[0])
-    return _Scale(LEFT - x_step * x_ticks[0], x_step), _Scale(HEIGHT - BOTTOM - y_step * y_ticks[0], y_step)
+    y_step = -(base - TOP) / (y_ticks[-1] - y_ticks[0])
+    return _Scale(LEFT - x_step * x_ticks[0], x_step), _Scale(base - y_step * y_ticks[0], y_step)
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers that cover the range, two at least."""
+def _ticks(low: float, high: float, about: int = 5, whole: bool = False) -> list[float]:
+    """Round numbers that cover the range, two at least; ``whole`` ones for counts."""
     span = (high - low) or abs(high) or 1.0
     magnitude = 10.0 ** math.floor(math.log10(span / about))
-    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if span / (factor * magnitude) <= about)
+    steps = [factor * magnitude for factor in (1, 2, 2.5, 5, 10)]
+    if whole:
+        steps = [max(1.0, step) for step in steps if step != 2.5]
+    step = next(step for step in steps if span / step <= about)
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
     return [round(step * place, 10) for place in range(first, last + 1)]
 
 
-def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], x_title: str, y_title: str) -> str:
-    x_scale, y_scale = _scales(x_ticks, y_ticks)
+def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], x_title: str, y_title: str, strip: int = 0) -> str:
+    x_scale, y_scale = _scales(x_ticks, y_ticks, strip)
     base = HEIGHT - BOTTOM
     lines = [
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_scale(tick):.1f}" y2="{y_scale(tick):.1f}"/>'
