@@ -27,7 +27,9 @@ def main() -> None:
     args = parser.parse_args()
     chromium = find_chromium()
     if chromium is None:
-        parser.error("there is no Chromium here, and none could be installed from Debian's packages")
+        parser.error(
+            "there is no Chromium here: install chromium, chromium-browser or google-chrome and have it in PATH"
+        )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(chromium, Path(profile))
         browser.size(args.width, args.height, args.scheme)

@@ -27,11 +27,16 @@ _FLAGS = (
 )
 TIMEOUT_S = 30.0
 INSTALL_TIMEOUT_S = 300.0
+MAY_INSTALL = "EAGER_TESTS_INSTALL_CHROMIUM"
+"""The environment variable that lets the tests install a system package; `make test` sets it to 1."""
 
 
-def find_chromium() -> str | None:
-    """The path of a Chromium, installed from Debian's packages where there is none and that is possible; else None."""
-    if (found := _installed()) or os.geteuid() or not shutil.which("apt-get"):
+def find_chromium(may_install: bool = False) -> str | None:
+    """The path of a Chromium, None where there is none.
+
+    ``may_install`` takes it from Debian's packages then, if this is root and there is apt-get.
+    """
+    if (found := _installed()) or not may_install or os.geteuid() or not shutil.which("apt-get"):
         return found
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for step in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
