@@ -29,10 +29,26 @@ from eager_lmeval.response import TreeRecord
 from eager_lmeval.stats import bootstrap_interval, mean, standard_error, total
 from eager_lmeval.verify import Graded, Verifier, get_verifier
 
-__all__ = ["COSTS", "Metric", "Rules", "answer_text", "metrics", "records", "score", "variant", "verifier_of"]
+__all__ = [
+    "COSTS",
+    "UPPER_BOUND",
+    "Metric",
+    "Rules",
+    "answer_text",
+    "metrics",
+    "records",
+    "score",
+    "variant",
+    "verifier_of",
+]
 
 COSTS = ("tokens", "sequences", "branches")
 """Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
+
+UPPER_BOUND = (
+    "made with labels: right answers decided who got the saved budget, an upper bound and no leaderboard score"
+)
+"""What a reader has to know of results of the variant ``oracle``."""
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 

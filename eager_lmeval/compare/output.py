@@ -12,11 +12,11 @@ from eager_lmeval.compare.pairing import TaskPair
 from eager_lmeval.compare.verdict import Check, Verdict, overall
 from eager_lmeval.paired import Difference
 from eager_lmeval.runs import Run
+from eager_lmeval.scoring import UPPER_BOUND
 from eager_lmeval.writing import console, markdown_cell
 
 __all__ = ["Comparison", "to_json", "to_junit", "to_markdown", "to_text"]
 
-_UPPER_BOUND = "Right answers decided who got the saved budget (strategy eager): an upper bound, no leaderboard score."
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
 
@@ -54,8 +54,9 @@ class Comparison:
             for row in rows:
                 if row.undefined:
                     notes.append(f"{pair.task}: {row.metric} is undefined on {row.undefined} shared documents")
-        if self.baseline.labels_used or self.candidate.labels_used:
-            notes.append(_UPPER_BOUND)
+        for side, run in (("baseline", self.baseline), ("candidate", self.candidate)):
+            if run.labels_used:
+                notes.append(f"the {side} was {UPPER_BOUND}")
         return notes
 
     @property

@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 
 from eager_lmeval.report.content import Estimate, Scored
-from eager_lmeval.scoring import COSTS
+from eager_lmeval.scoring import COSTS, UPPER_BOUND
 from eager_lmeval.writing import markdown_cell
 
-__all__ = ["UPPER_BOUND", "ledger_lines", "to_markdown"]
-
-UPPER_BOUND = (
-    "made with labels: right answers decided who got the saved budget, an upper bound and no leaderboard score"
-)
+__all__ = ["ledger_lines", "to_markdown"]
 
 
 def to_markdown(scored: list[Scored]) -> str:

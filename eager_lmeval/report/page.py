@@ -13,7 +13,7 @@ from typing import Any
 from eager_lmeval.report import markdown
 from eager_lmeval.report.content import Listed, Scored
 from eager_lmeval.report.plots import Point, histogram, scatter
-from eager_lmeval.scoring import COSTS
+from eager_lmeval.scoring import COSTS, UPPER_BOUND
 
 __all__ = ["to_html"]
 
@@ -43,7 +43,7 @@ def to_html(scored: Sequence[Scored]) -> str:
             for place, entry in enumerate(entries)
             for listed in entry.documents
         ],
-        upper_bound=markdown.UPPER_BOUND,
+        upper_bound=UPPER_BOUND,
     )
 
 
