@@ -31,9 +31,9 @@ def check(
     [
         ("--max-drop pass@max=5", "did you mean pass@max=0.05 or pass@max=5%"),
         ("--max-drop pass@max=95", "did you mean pass@max=0.95 or pass@max=95%"),
-        ("--max-drop pass@max=1", "lies between 0 and 1"),
+        ("--max-drop pass@max=1", "lie between 0 and 1"),
         ("--max-drop pass@max=500", "give an amount below 1"),
-        ("--max-increase tie_rate=1", "lies between 0 and 1"),
+        ("--max-increase tie_rate=1", "lie between 0 and 1"),
         ("--max-drop pass@max=100%", "nothing drops by more than 100%"),
     ],
 )

@@ -64,7 +64,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--task", action="append", default=[], help="only this task; may be given several times")
     parser.add_argument(
-        "--allow-different", action="store_true", help="compare runs of different options, versions or tasks"
+        "--allow-different", action="store_true", help="compare runs of different options, versions, documents or tasks"
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown; - prints it instead of a table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON; - prints it instead of a table")

@@ -72,26 +72,25 @@ class Settings(NamedTuple):
 
 def compare_settings(baseline: Run, candidate: Run, task: str) -> Settings:
     """In what two runs of a task differ beside the model."""
-    lines = _unequal(task, _settings(baseline, task), _settings(candidate, task))
+    refused = [*_unequal(task, _settings(baseline, task), _settings(candidate, task)).values()]
+    noted = []
     pools = baseline.pools(task), candidate.pools(task)
     if bool(pools[0]) != bool(pools[1]):
         without, made = ("candidate", "baseline") if pools[0] else ("baseline", "candidate")
-        return Settings([*lines, f"{task}: the {without} was not made with --model eager, the {made} was"], [])
-    if len(pools[0]) != len(pools[1]):
-        lines += _unequal(task, *({"number of option sets": len(some)} for some in pools))
-        return Settings(lines, [])
-    if not pools[0]:
-        return Settings(lines + _unequal(task, _generation(baseline, task), _generation(candidate, task)), [])
-    noted: list[str] = []
-    for place, (ours, theirs) in enumerate(zip(*(map(_options, some) for some in pools), strict=True)):
-        suffix = f" (option set {place + 1})" if len(pools[0]) > 1 else ""
-        for name in sorted({*ours, *theirs}):
-            unequal = _unequal(task, {name + suffix: ours.get(name)}, {name + suffix: theirs.get(name)})
-            if _is_new_default(name, ours, theirs):
-                noted += [f"{line}: the default of an option that one of the releases lacks" for line in unequal]
-            else:
-                lines += unequal
-    return Settings(lines, noted)
+        refused.append(f"{task}: the {without} was not made with --model eager, the {made} was")
+    elif not pools[0]:
+        refused += _unequal(task, _generation(baseline, task), _generation(candidate, task)).values()
+    elif len(pools[0]) != len(pools[1]):
+        refused.append(f"{task}: the baseline has {len(pools[0])} sets of options, the candidate {len(pools[1])}")
+    else:
+        for number, (ours, theirs) in enumerate(zip(*(map(_options, some) for some in pools), strict=True), 1):
+            suffix = f" (option set {number})" if len(pools[0]) > 1 else ""
+            for name, line in _unequal(task, ours, theirs, suffix).items():
+                if _is_new_default(name, ours, theirs):
+                    noted.append(f"{line}: the default of an option that one of the releases lacks")
+                else:
+                    refused.append(line)
+    return Settings(refused, noted)
 
 
 def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
@@ -119,15 +118,19 @@ def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
     )
 
 
-def _unequal(task: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    def said(value: Any) -> str:
-        return "not recorded" if value is None else repr(value)
+def _unequal(task: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], suffix: str = "") -> dict[str, str]:
+    """A line for each name whose values differ; a name that is not there has the value None."""
 
-    return [
-        f"{task}: {name} is {said(ours.get(name))} in the baseline and {said(theirs.get(name))} in the candidate"
+    def said(side: Mapping[str, Any], name: str) -> str:
+        if name not in side:
+            return "not recorded"
+        return "none" if side[name] is None else repr(side[name])
+
+    return {
+        name: f"{task}: {name}{suffix} is {said(ours, name)} in the baseline and {said(theirs, name)} in the candidate"
         for name in sorted({*ours, *theirs})
         if ours.get(name) != theirs.get(name)
-    ]
+    }
 
 
 def _settings(run: Run, task: str) -> dict[str, Any]:

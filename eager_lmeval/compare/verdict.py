@@ -210,7 +210,7 @@ def _require_sense(metric: Metric, limit: Limit) -> None:
         points = limit.amount / 100
         hint = f"did you mean {limit.metric}={points:g} or {limit.metric}={limit.amount:g}%?"
         raise UsageError(
-            f"{limit.typed} could never be exceeded: {metric.name} lies between 0 and 1; "
+            f"{limit.typed} could never be exceeded: the values of {metric.name} lie between 0 and 1; "
             + (hint if points < 1 else "give an amount below 1")
         )
     if limit.relative and limit.direction == "drop" and limit.amount >= 1 and not metric.pairs.negative:
