@@ -26,7 +26,7 @@ USAGE = 2
 _STDOUT = Path("-")
 _EPILOG = """\
 exit status: 0 every limit was shown to hold (or none was given), 1 a limit was shown to be exceeded,
-2 wrong usage or unreadable files, 3 inconclusive: too few documents to say either
+2 wrong usage, unreadable files or runs that should not be compared, 3 inconclusive: too few documents to say either
 
   eager-lmeval compare baselines/main out/candidate --max-drop pass@max=0.05 --max-increase tokens=10%
 """
