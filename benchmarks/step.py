@@ -25,6 +25,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from eager_lmeval import paths
+from eager_lmeval.decoding import FLOAT32_MARGIN
 from eager_lmeval.engine.cache import SlotCache
 from eager_lmeval.engine.growth import Growth, Run
 from eager_lmeval.engine.loop import Engine
@@ -56,7 +57,7 @@ def engine_step_s(lm: EagerLM, rows: int, prompt_tokens: int, new_tokens: int) -
     engine = Engine(
         lm._decoding.runner,
         stopper,
-        Sampling(temperature=0.8),
+        Sampling(temperature=0.8, tie_margin=FLOAT32_MARGIN),
         0,
         rows,
         lambda engine: marks.append(time.perf_counter()),
