@@ -12,7 +12,8 @@ from eager_lmeval.verify.jail.identity import Identity
 
 __all__ = ["WORK", "build_root", "map_users"]
 
-WORK = "/work"
+WORK = "/eager_lmeval-program"
+"""A program's own folder; a name under which nobody keeps an interpreter, for that appears where it is outside."""
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
 _NODES = 10_000
