@@ -91,9 +91,10 @@ class EagerLM(HFLM):
         self._padded = [r.instance for r in own if r.instance is not None and len(r.places) > r.repeats]
         gathered = ranks.gather((torch.initial_seed(), [request.for_others() for request in own]))
         by_rank = [own if rank == ranks.rank else theirs for rank, (_, theirs) in enumerate(gathered)]
-        truncated = self._truncated_prompts
+        truncated_before = self._truncated_prompts
         pools = make_pools(one_order(by_rank), self._given, gathered[0][0], self)
-        if (truncated := self._truncated_prompts - truncated) and not self.rank:
+        truncated = self._truncated_prompts - truncated_before
+        if truncated and not self.rank:
             log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
         runs, engines = [], []
         for pool, judge, shelf in zip(pools, self._judges(pools), self._shelves(pools), strict=True):
