@@ -10,11 +10,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eager_lmeval.errors import UsageError
 
-__all__ = ["Run", "find_run", "find_runs", "iter_samples", "sample_metrics", "tree_of"]
+__all__ = [
+    "Run",
+    "RunName",
+    "find_run",
+    "find_runs",
+    "is_companion",
+    "iter_samples",
+    "read_run",
+    "results_files",
+    "sample_metrics",
+    "tree_of",
+]
 
 _COMPANION = re.compile(
     r".*_(stderr|ci95)|mean_(tokens|sequences|branches)|scored(@\d+)?"
@@ -22,8 +33,25 @@ _COMPANION = re.compile(
 )
 """Error bars of a metric, the same cost as a mean, counts of documents, and options of the run."""
 
+_NAME = re.compile(r"(?P<kind>results|samples_(?P<task>.+?))(?P<again>_rescored)?_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)")
 _DEEPEST = 3
 """Levels of folders searched below the given one: the harness makes one for the model, users more."""
+
+
+class RunName(NamedTuple):
+    """What the name of a run's file says."""
+
+    task: str | None
+    """Of a samples file."""
+    date: str
+    """The stamp that all files of one run share."""
+    rescored: bool
+
+    @classmethod
+    def read(cls, path: Path) -> RunName | None:
+        """None for a name that neither the harness nor `eager-lmeval rescore` gives."""
+        found = _NAME.fullmatch(path.stem)
+        return cls(found["task"], found["date"], found["again"] is not None) if found else None
 
 
 @dataclass(frozen=True)
@@ -61,6 +89,20 @@ class Run:
         """Whether right answers decided who got the saved budget, which makes the result an upper bound."""
         return any(pool.get("labels_used") for pool in self.all_pools)
 
+    def values(self, task: str) -> dict[tuple[str, str], float]:
+        """A task's aggregates that are numbers, by metric and filter (`oracle` where labels were used)."""
+        found: Mapping[str, Any] = self.results["results"].get(task) or {}
+        pairs = ((key.partition(","), value) for key, value in found.items())
+        return {
+            (name, variant): float(value)
+            for (name, comma, variant), value in pairs
+            if comma and isinstance(value, int | float)
+        }
+
+    def value(self, task: str, metric: str) -> float:
+        """An aggregate, under whichever filter the task has it first; NaN where it has none."""
+        return next((value for (name, _), value in self.values(task).items() if name == metric), math.nan)
+
     def samples_file(self, task: str) -> Path:
         """The samples of a task; UsageError if they were not logged."""
         stamp = self.results_file.stem.removeprefix("results_")
@@ -81,10 +123,15 @@ class Run:
 
 def find_runs(path: Path) -> list[Run]:
     """The runs at a results file or in a folder, oldest first; UsageError if there are none."""
+    return [read_run(file) for file in results_files(path)]
+
+
+def results_files(path: Path) -> list[Path]:
+    """Results files by the date of their run, what was rescored after it; UsageError if there are none."""
     if path.is_file():
         if path.name.startswith("samples_"):
             raise UsageError(f"{path} holds samples; give the results_*.json beside it, or the folder of both")
-        return [_read_run(path)]
+        return [path]
     if not path.is_dir():
         raise UsageError(f"{path} does not exist; give the --output_path of an lm_eval run, or a results_*.json in it")
     patterns = ["*/" * depth + "results_*.json" for depth in range(_DEEPEST + 1)]
@@ -94,7 +141,13 @@ def find_runs(path: Path) -> list[Run]:
             f"{path} holds no results_*.json, nor do the {_DEEPEST} levels of folders below it; "
             f"give the --output_path of an lm_eval run"
         )
-    return [_read_run(file) for file in sorted(files, key=lambda file: (file.name, str(file)))]
+    return sorted(files, key=_age)
+
+
+def _age(file: Path) -> tuple[str, bool, str]:
+    """Older files first; a name without a date is older than all."""
+    name = RunName.read(file)
+    return (name.date, name.rescored, str(file)) if name else ("", False, str(file))
 
 
 def find_run(path: Path) -> tuple[Run, str | None]:
@@ -140,9 +193,14 @@ def tree_of(sample: Mapping[str, Any]) -> dict[str, Any] | None:
     return text if isinstance(text, dict) and "sequences" in text else None
 
 
+def is_companion(metric: str) -> bool:
+    """Whether a metric only accompanies others: error bars, counts of documents, options of the run."""
+    return _COMPANION.fullmatch(metric) is not None
+
+
 def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
     """A sample's metrics that are numbers, by name; undefined is NaN. What only accompanies them is left out."""
-    values = {name: sample.get(name) for name in sample.get("metrics") or [] if not _COMPANION.fullmatch(name)}
+    values = {name: sample.get(name) for name in sample.get("metrics") or [] if not is_companion(name)}
     return {
         name: math.nan if value is None else float(value)
         for name, value in values.items()
@@ -150,7 +208,8 @@ def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _read_run(path: Path) -> Run:
+def read_run(path: Path) -> Run:
+    """A results file; UsageError where it is none, or was cut short."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
