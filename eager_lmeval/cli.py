@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from eager_lmeval import __version__, calibrate, demo, paths, rescore, sweep
 from eager_lmeval.compare import command as compare
+from eager_lmeval.errors import UsageError
 from eager_lmeval.report import command as report
 
 if TYPE_CHECKING:
@@ -20,17 +21,29 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+USAGE, INTERRUPTED = 2, 130
 _FOLDERS = {"tasks": paths.tasks_dir, "configs": paths.configs_dir, "demo_model": paths.demo_model_dir}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns its exit status, 1 with a line on stderr if a file it needs is missing."""
+    """Runs one subcommand and returns its exit status.
+
+    Wrong usage and files that cannot be read or written are one line on stderr and status 2, for every command; an
+    interruption is status 130, as in a shell.
+    """
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
-    except FileNotFoundError as error:
-        print(f"eager-lmeval: {error}", file=sys.stderr)
-        return 1
+    except UsageError as error:
+        print(f"eager-lmeval {args.command}: {error}", file=sys.stderr)
+        return USAGE
+    except OSError as error:
+        about = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        print(f"eager-lmeval {args.command}: {about}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print(f"eager-lmeval {args.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return status
 
 
@@ -39,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="eager-lmeval", description="Everything around a run of `lm_eval --model eager`."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_parser(subparsers)
     for command in (report, compare, rescore, calibrate, sweep):
         command.add_parser(subparsers)

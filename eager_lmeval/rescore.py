@@ -1,31 +1,31 @@
 """`eager-lmeval rescore`: grades logged samples again, without a model, and writes new results of the same layout.
 
 What a harness run logged with `--log_samples` holds the documents with their labels and every tree, so after a fix of a
-grader the numbers can be made anew from it. Unchanged graders give every number again to the last digit.
+grader the numbers can be made anew from it. Unchanged graders give every number again to the last digit. Each run keeps
+its own date and gets one new results file; rescoring it again replaces that one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eager_lmeval import __version__
 from eager_lmeval.errors import UsageError
-from eager_lmeval.tree import RECORD_FORMAT
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from eager_lmeval.regrade import Regraded
+
 __all__ = ["add_parser", "run"]
 
-_NAME = re.compile(r"samples_(?P<task>.+?)(?P<again>_rescored)?_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
-_BY_TASK = ("configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes")
+_BY_TASK = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "task_hashes")
 
 
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,9 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "rescore",
         help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}. Aggregates over groups are left out.",
+        description=f"{summary[0].upper()}{summary[1:]}: samples_TASK_rescored_DATE.jsonl and, one a run, "
+        f"results_rescored_DATE.json, with the run's own date. They replace those of an earlier rescoring of the run. "
+        f"Aggregates over groups are left out.",
     )
     parser.add_argument("samples", nargs="+", type=Path, metavar="SAMPLES.jsonl", help="what --log_samples wrote")
     parser.add_argument("-o", "--output_path", type=Path, metavar="DIR", help="folder (default: that of the samples)")
@@ -43,183 +45,148 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run)
 
 
-class Rescored(NamedTuple):
-    """One task's samples graded again."""
+class _Logged(NamedTuple):
+    """What is to be rescored of one run."""
 
-    task: str
-    documents: int
-    changed: int
-    """Documents of which any value differs from the logged one."""
-    results: dict[str, Any]
-    before: dict[str, Any]
-    """The same aggregates from the logged values."""
+    samples: dict[str, Path]
+    """By task."""
+    original: Path | None
+    """The results file that the run wrote beside them, if it is there."""
+    target: Path
+    """The results file to write; the samples come beside it."""
+
+    def samples_target(self, task: str) -> Path:
+        return self.target.with_name(f"samples_{task}_{self.target.stem.removeprefix('results_')}.jsonl")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rescores each file and prints what changed."""
-    stamp = datetime.now().isoformat().replace(":", "-")
-    by_folder: dict[Path, list[tuple[Path, Rescored]]] = {}
-    for path in args.samples:
-        folder = args.output_path or path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        rescored = rescore(path, folder, stamp, args.confirm_run_unsafe_code)
-        by_folder.setdefault(folder, []).append((path, rescored))
-        _print(rescored)
-    for folder, files in by_folder.items():
-        written = folder / f"results_rescored_{stamp}.json"
-        content = _results_file(files)
-        written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        print(f"wrote {written}")
+    """Rescores each run and prints what changed; UsageError where a file cannot be graded."""
+    for logged in _by_run(args.samples, args.output_path):
+        _rescore(logged, args.confirm_run_unsafe_code)
     return 0
 
 
-def rescore(path: Path, folder: Path, stamp: str, may_run_code: bool) -> Rescored:
-    """Grades a samples file again and writes the new samples into ``folder``; on an error nothing stays there."""
-    match = _NAME.fullmatch(path.name)
-    task = match["task"] if match else path.stem.removeprefix("samples_")
-    written = folder / f"samples_{task}_rescored_{stamp}.jsonl"
-    try:
-        with written.open("w", encoding="utf-8") as out:
-            return _rescore(path, task, out, may_run_code)
-    except BaseException:
-        written.unlink()
-        raise
+def _by_run(paths: Sequence[Path], output: Path | None) -> list[_Logged]:
+    """Files of one folder and date are one run's; UsageError before anything is written."""
+    from eager_lmeval.runs import RunName
 
-
-def _rescore(path: Path, task: str, out: TextIO, may_run_code: bool) -> Rescored:
-    from eager_lmeval.scoring import score
-
-    before: list[dict[str, Any]] = []
-    after: list[dict[str, Any]] = []
-    names = set()
-    for where, sample in _read(path):
-        record = _record(where, sample)
-        if sample["doc"]["eager"]["verifier"] == "code" and not may_run_code:
+    now = datetime.now().isoformat().replace(":", "-")
+    found: dict[tuple[Path, str], list[tuple[Path, RunName]]] = {}
+    for path in dict.fromkeys(paths):
+        _check(path)
+        name = RunName.read(path) or RunName(path.stem.removeprefix("samples_"), now, False)
+        found.setdefault((path.parent, name.date), []).append((path, name))
+    runs: dict[Path, _Logged] = {}
+    for (folder, date), files in found.items():
+        rescored = all(name.rescored for _, name in files)
+        taken: dict[str, Path] = {}
+        for path, name in files:
+            task = name.task or ""
+            if name.rescored != rescored:
+                print(f"note: left out {path}, which an earlier rescoring of the same run made", file=sys.stderr)
+            elif task in taken:
+                raise UsageError(f"{taken[task]} and {path} would both be task {task!r}; rescore them apart")
+            else:
+                taken[task] = path
+        original = folder / f"results{'_rescored' if rescored else ''}_{date}.json"
+        target = (output or folder) / f"results_rescored_{date}.json"
+        if target in runs:
             raise UsageError(
-                f"{where}: the answers of task {task!r} are programs, and grading runs them; "
-                f"give --confirm_run_unsafe_code if that is what you want"
+                f"{folder} and {next(iter(runs[target].samples.values())).parent} hold runs of the same date, which "
+                f"{target} cannot both be of; rescore them apart, or without --output_path"
             )
-        values = score(sample["doc"], record)
-        before.append({name: sample[name] for name in sample["metrics"]})
-        after.append(values)
-        names.add(sample["filter"])
-        out.write(json.dumps(sample | {"metrics": list(values)} | values, ensure_ascii=False) + "\n")
-    if not after:
-        raise UsageError(f"{path} holds no samples")
-    if len(names) > 1:
-        raise UsageError(f"{path} mixes samples of the filters {', '.join(sorted(names))}; rescore them apart")
-    (name,) = names
-    return Rescored(
-        task,
-        documents=len(after),
-        changed=sum(not _same(old, new) for old, new in zip(before, after, strict=True)),
-        results=_aggregate(after, name, record),
-        before=_aggregate(before, name, record),
-    )
+        runs[target] = _Logged(taken, original if original.is_file() else None, target)
+    return list(runs.values())
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UsageError(f"{path}:{number} is not JSON ({error}); is the file whole?") from error
+def _check(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the samples_*.jsonl in it")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; give the samples_*.jsonl that lm_eval wrote with --log_samples")
+    if path.name.startswith("results_"):
+        raise UsageError(f"{path} holds results; give the samples_*.jsonl beside it")
 
 
-def _record(where: str, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of a logged sample."""
+def _rescore(logged: _Logged, may_run_code: bool) -> None:
+    """Grades all samples of a run, and only then puts the new files into their places."""
+    from eager_lmeval.regrade import regrade
+    from eager_lmeval.runs import read_run
+    from eager_lmeval.writing import save_text
+
+    original = read_run(logged.original).results if logged.original else {}
+    earlier = read_run(logged.target).results if logged.target.is_file() else {}
+    places = {task: logged.samples_target(task) for task in logged.samples}
+    partial = {task: place.with_name(f"{place.name}.partial") for task, place in places.items()}
+    graded: list[tuple[Path, Regraded]] = []
     try:
-        label_is_there = "label" in sample["doc"]["eager"]
-        record: dict[str, Any] = json.loads(sample["filtered_resps"][0])
-        complete = label_is_there and "sequences" in record and {"metrics", "filter"} <= sample.keys()
-    except (KeyError, IndexError, TypeError, ValueError):
-        complete = False
-    if not complete:
-        raise UsageError(
-            f"{where}: no sample of a task that carries labels and trees; rescore reads what --log_samples wrote for "
-            f"the tasks of `eager-lmeval paths tasks`"
-        )
-    if record.get("format", RECORD_FORMAT) != RECORD_FORMAT:
-        raise UsageError(
-            f"{where}: the tree is of record format {record['format']}, and this eager_lmeval {__version__} reads "
-            f"{RECORD_FORMAT}; use the release that wrote it"
-        )
-    return record
+        for task, path in logged.samples.items():
+            save_text(partial[task], "")
+            with partial[task].open("w", encoding="utf-8") as out:
+                graded.append((path, regrade(path, task, out, may_run_code)))
+        content = _results(graded, logged, original, earlier)
+        for task, place in places.items():
+            partial[task].replace(place)
+    finally:
+        for place in partial.values():
+            place.unlink(missing_ok=True)
+    save_text(logged.target, json.dumps(content, indent=2, ensure_ascii=False))
+    for _, one in graded:
+        _print(one)
+    print(f"{'replaced' if earlier else 'wrote'} {logged.target}")
 
 
-def _aggregate(samples: Sequence[Mapping[str, Any]], name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's result as the harness makes it from the documents' values."""
-    from eager_lmeval.scoring import Rules, metrics
+def _results(
+    graded: Sequence[tuple[Path, Regraded]], logged: _Logged, original: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The run's results file with the tasks' new results in it, or as much of one as the samples give.
 
-    table = metrics(Rules.read(record.get("scoring", {})))
-    results: dict[str, Any] = {}
-    for metric in samples[0]:
-        if metric in table:
-            results[f"{metric},{name}"] = table[metric].aggregate([sample[metric] for sample in samples])
-            results[f"{metric}_stderr,{name}"] = "N/A"  # where X_stderr is a metric, it comes next
-    return results
-
-
-def _results_file(files: Sequence[tuple[Path, Rescored]]) -> dict[str, Any]:
-    """The original results file with the tasks' new results in it, or as much of one as the samples give."""
-    content: dict[str, Any] = {}
-    originals = []
-    for path, rescored in files:
-        found = _original(path)
-        original = json.loads(found.read_text(encoding="utf-8")) if found else {}
-        if found:
-            originals.append(found.name)
-        content = {**original, **content}
-        task = rescored.task
-        for key in _BY_TASK:
-            kept = original.get(key, {}).get(task)
-            content[key] = _own(content, key, files) | ({} if kept is None else {task: kept})
-        alias = original.get("results", {}).get(task, {}).get("alias", task)
-        head = {"name": task, "alias": alias, "sample_len": rescored.documents}
-        content["results"] = _own(content, "results", files) | {task: {**head, **rescored.results}}
+    Other tasks of the run that were rescored earlier stay as they are.
+    """
+    content: dict[str, Any] = dict(original)
     content.pop("groups", None)
     content["group_subtasks"] = {}
+    tasks = {one.task: _entries(one, original) for _, one in graded}
+    for key in _BY_TASK:
+        content[key] = dict(earlier.get(key) or {}) | {task: own[key] for task, own in tasks.items() if key in own}
+    about = {
+        one.task: {
+            "samples": path.name,
+            "eager_lmeval": __version__,
+            "date": datetime.now().isoformat(timespec="seconds"),
+            "documents_changed": one.changed,
+        }
+        for path, one in graded
+    }
+    before = earlier.get("rescored") or {}
     content["rescored"] = {
-        "eager_lmeval": __version__,
-        "samples": [path.name for path, _ in files],
-        "results": originals,
-        "documents_changed": {rescored.task: rescored.changed for _, rescored in files},
+        "results": logged.original.name if logged.original else None,
+        "tasks": (before.get("tasks") or {}) | about,
     }
     return content
 
 
-def _own(content: Mapping[str, Any], key: str, files: Sequence[tuple[Path, Rescored]]) -> dict[str, Any]:
-    """Of what stands under ``key``, the entries of the rescored tasks."""
-    tasks = {rescored.task for _, rescored in files}
-    return {task: entry for task, entry in content.get(key, {}).items() if task in tasks}
+def _entries(one: Regraded, original: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands under the task's name; what the run did not record of it is made from the samples."""
+    task = one.task
+    known = {
+        "configs": {"task": task},
+        "higher_is_better": one.higher_is_better,
+        "n-samples": {"original": one.documents, "effective": one.documents},
+    }
+    recorded = {key: original[key][task] for key in _BY_TASK if task in (original.get(key) or {})}
+    alias = recorded.get("results", {}).get("alias", task)
+    head = {"name": task, "alias": alias, "sample_len": one.documents}
+    return known | recorded | {"results": {**head, **one.results}}
 
 
-def _original(samples: Path) -> Path | None:
-    """The results file that the same run wrote beside its samples."""
-    match = _NAME.fullmatch(samples.name)
-    if not match:
-        return None
-    found = samples.with_name(f"results{match['again'] or ''}_{match['date']}.json")
-    return found if found.exists() else None
+def _print(one: Regraded) -> None:
+    from eager_lmeval.regrade import same
 
-
-def _same(old: Any, new: Any) -> bool:
-    """Equality in which NaN equals NaN."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return old.keys() == new.keys() and all(_same(old[key], new[key]) for key in old)
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(_same, old, new))
-    if isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new):
-        return True
-    return bool(old == new)
-
-
-def _print(rescored: Rescored) -> None:
-    print(f"{rescored.task}: {rescored.documents} documents graded again, {rescored.changed} changed")
-    for key, new in rescored.results.items():
-        old = rescored.before.get(key)
-        if not _same(old, new):
+    print(f"{one.task}: {one.documents} documents graded again, {one.changed} changed")
+    for key, new in one.results.items():
+        old = one.before.get(key)
+        if not same(old, new):
             print(f"  {key}: {_shown(old)} -> {_shown(new)}")
 
 

@@ -87,9 +87,8 @@ def run(args: argparse.Namespace) -> int:
             allow_different=args.allow_different,
         )
         _write(comparison, args)
-    except UsageError as error:
-        print(f"eager-lmeval compare: {error}", file=sys.stderr)
-        return USAGE
+    except (UsageError, OSError):  # `cli.main` says them in one line, with the same status
+        raise
     except Exception:  # a traceback's own status is 1, which a CI job would read as a regression
         traceback.print_exc()
         return USAGE

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -31,26 +28,22 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the page or the Markdown; 2 with one line on stderr if the runs cannot be read."""
+    """Writes the page or the Markdown; UsageError if the runs cannot be read or the file cannot be written."""
     from eager_lmeval.report.content import read_runs
     from eager_lmeval.writing import print_text, save_text
 
-    try:
-        scored = read_runs(args.runs)
-        if args.format == "markdown":
-            from eager_lmeval.report.markdown import to_markdown
+    scored = read_runs(args.runs)
+    if args.format == "markdown":
+        from eager_lmeval.report.markdown import to_markdown
 
-            text, output = to_markdown(scored), args.output
-        else:
-            from eager_lmeval.report.page import to_html
+        text, output = to_markdown(scored), args.output
+    else:
+        from eager_lmeval.report.page import to_html
 
-            text, output = to_html(scored), args.output or Path("report.html")
-        if output is None:
-            print_text(text)
-            return 0
-        save_text(output, text)
-    except UsageError as error:
-        print(f"eager-lmeval report: {error}", file=sys.stderr)
-        return 2
+        text, output = to_html(scored), args.output or Path("report.html")
+    if output is None:
+        print_text(text)
+        return 0
+    save_text(output, text)
     print_text(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB\n")
     return 0
