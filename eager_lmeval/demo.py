@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_lmeval import paths
+from eager_lmeval.amounts import argument, count
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ TASK = "eager_demo"
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "score the embedded model with all four strategies and print one table"
     parser = subparsers.add_parser("demo", help=summary, description=summary)
-    parser.add_argument("--max_sequences", type=int, default=8, metavar="M", help="sequences a prompt (default 8)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N problems")
+    parser.add_argument(
+        "--max_sequences", type=argument(count), default=8, metavar="M", help="sequences a prompt (default 8)"
+    )
+    parser.add_argument("--limit", type=argument(count), metavar="N", help="only the first N problems")
     parser.add_argument("--seed", type=int, default=1234, help="the harness's --seed (default 1234)")
     parser.add_argument("--output_path", type=Path, default=Path("out/demo"), help="folder (default out/demo)")
     parser.set_defaults(run=run)
@@ -71,25 +73,27 @@ def _new_file(folder: Path, known: set[Path]) -> Path:
 
 
 def _row(results_file: Path) -> dict[str, Any]:
-    results = json.loads(results_file.read_text(encoding="utf-8"))
-    metrics = {key.partition(",")[0]: value for key, value in results["results"][TASK].items()}
-    pool = results["config"]["eager"]["pools"][0]
+    from eager_lmeval.runs import read_run
+
+    results = read_run(results_file)
+    (pool,) = results.pools(TASK)
     return {
         "strategy": pool["options"]["strategy"],
-        "pass@max": metrics["pass@max"],
-        "cons@max": metrics["cons@max"],
-        "pass rate": metrics["pass_rate"],
-        "tokens": metrics["tokens"],
-        "sequences": metrics["sequences"],
+        "pass@max": results.value(TASK, "pass@max"),
+        "cons@max": results.value(TASK, "cons@max"),
+        "pass rate": results.value(TASK, "pass_rate"),
+        "tokens": pool["tokens"],
+        "sequences": pool["sequences"],
         "seconds": pool["seconds"],
-        "labels used": bool(metrics["labels_used"]),
+        "labels used": results.labels_used,
     }
 
 
 def _print_table(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from eager_lmeval.writing import console
 
     table = Table(title=f"{TASK} at M = {args.max_sequences}", box=SIMPLE_HEAD, pad_edge=False, padding=0)
     for name in rows[0]:
@@ -102,9 +106,9 @@ def _print_table(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
             f"{row['seconds']:.1f}",
             "yes" if row["labels used"] else "no",
         )
-    console = Console()
-    console.print(table)
-    console.print(
+    output = console()
+    output.print(table)
+    output.print(
         "A result with labels used is an upper bound: the right answers decided who got the saved budget.\n"
         f"Results, and every tree in samples_*.jsonl: {args.output_path}",
         soft_wrap=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,9 @@ from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
 from eager_lmeval import paths
+from eager_lmeval.calibrate import gate_of
 from eager_lmeval.cli import main
+from eager_lmeval.gate import GateSettings
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.pilot import forecast, read_pilot
 from eager_lmeval.report.content import read_runs
@@ -68,19 +72,34 @@ def test_a_pilot_of_fewer_sequences_predicts_tokens_within_15_percent_at_five_th
     prompts = read_pilot(run, "eager_demo")
     for threshold in THRESHOLDS:
         real = evaluate(entropy_threshold=threshold)["results"]["eager_demo"]
-        predicted = forecast(prompts, threshold, MOST, window=None)
+        predicted = forecast(prompts, GateSettings(threshold, MOST))
         assert predicted.tokens * DOCUMENTS == pytest.approx(real["tokens,none"], rel=0.15)
         assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dynamic_percentile": 99.0}, {"dynamic_percentile": 90.0}, {"count": "active"}, {"branch_window": 10}],
+    ids=str,
+)
+def test_the_forecast_knows_the_options_of_the_gate(evaluate: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    evaluate(tmp_path, max_sequences=4, **options)
+    run, _ = find_run(tmp_path)
+    (pool,) = run.pools("eager_demo")
+    predicted = forecast(read_pilot(run, "eager_demo"), gate_of(pool["options"], 1.0, MOST))
+    real = evaluate(entropy_threshold=1.0, **options)["results"]["eager_demo"]
+    assert predicted.tokens * DOCUMENTS == pytest.approx(real["tokens,none"], rel=0.15)
+    assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
 
 
 def test_a_forecast_knows_the_ends_of_the_range(pilot: Path) -> None:
     run, _ = find_run(pilot)
     prompts = read_pilot(run, "eager_demo")
-    never, always = forecast(prompts, 3.0, MOST, window=None), forecast(prompts, 0.0, MOST, window=None)
+    never, always = forecast(prompts, GateSettings(3.0, MOST)), forecast(prompts, GateSettings(0.0, MOST))
     assert (never.sequences, never.saturated) == (1, 0)
     assert never.tokens == pytest.approx(never.parallel_tokens / MOST, rel=0.15)
     assert (always.sequences, always.saturated) == (MOST, 1)
-    assert forecast(prompts, 1.0, 1, window=None).sequences == 1
+    assert forecast(prompts, GateSettings(1.0, 1)).sequences == 1
 
 
 def test_calibrate_recommends_and_writes_a_configuration_that_the_harness_reads(
@@ -100,6 +119,46 @@ def test_calibrate_recommends_and_writes_a_configuration_that_the_harness_reads(
 def test_calibrate_says_when_no_threshold_reaches_the_target(pilot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", str(pilot), "--thresholds", "0.1,0.2", "--target-tokens", "10"]) == 1
     assert "No θ of the table reaches the target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("saving", ["20%", "40%", "60%"])
+def test_the_threshold_found_is_the_lowest_that_reaches_the_target(
+    pilot: Path, saving: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To 0.01 nat: a step lower misses it, so no more is saved than was asked for but for that step."""
+    assert main(["calibrate", str(pilot), "--max_sequences", "8", "--target-saving", saving]) == 0
+    found = re.search(r"entropy_threshold=([\d.]+),max_sequences=8 .* ([\d.]+)% saved", capsys.readouterr().out)
+    assert found is not None
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    at, below = (forecast(prompts, GateSettings(float(found[1]) - step, MOST)) for step in (0, 0.01))
+    wanted = float(saving[:-1]) / 100
+    assert below.saving < wanted <= at.saving
+    assert wanted <= float(found[2]) / 100 <= at.saving
+
+
+def test_the_thresholds_that_are_shown_differ_in_what_they_save(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", str(pilot)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "% " in line and " to " in line]
+    saved = [float(row[7].rstrip("%")) for row in rows]
+    assert len(rows) >= 6
+    assert saved == sorted(saved)
+    assert max(high - low for low, high in itertools.pairwise(saved)) < (saved[-1] - saved[0]) / 2
+    assert all(row[-1] in ("s", "min", "h", "d") for row in rows)
+    assert not any(row[-2] == "0" for row in rows)
+
+
+def test_a_task_with_several_sets_of_options_is_refused(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = json.loads(next(pilot.rglob("results_*.json")).read_text(encoding="utf-8"))
+    pools = results["config"]["eager"]["pools"]
+    pools.append({**pools[0], "options": {**pools[0]["options"], "entropy_threshold": 9.0}})
+    (tmp_path / "results_2026-01-01T00-00-00.json").write_text(json.dumps(results), encoding="utf-8")
+    assert main(["calibrate", str(tmp_path)]) == 2
+    assert "2 sets of options (different entropy_threshold)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

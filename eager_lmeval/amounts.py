@@ -1,0 +1,88 @@
+"""Amounts as they are typed: numbers, shares and lists of them. Each converter raises ValueError in words."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+__all__ = ["Amount", "amount", "argument", "count", "listed", "number", "share"]
+
+T = TypeVar("T")
+
+
+class Amount(NamedTuple):
+    """A number, or a share of something else."""
+
+    value: float
+    """0.1 for ``10%``."""
+    percent: bool
+    """Whether it was given in per cent."""
+
+
+def amount(text: str) -> Amount:
+    """``0.02`` or ``10%``: finite and not negative."""
+    percent = text.strip().endswith("%")
+    value = _float(text.strip().removesuffix("%")) / (100 if percent else 1)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{text!r} is no amount: give a number from 0 on, such as 0.02, or a share, such as 10%")
+    return Amount(value, percent)
+
+
+def number(text: str) -> float:
+    """A finite number above 0."""
+    value = _float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{text!r} is no number above 0, such as 1.5")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise ValueError(f"{text!r} is no whole number from 1 on, such as 8")
+    return value
+
+
+def share(text: str) -> float:
+    """``40%`` or ``0.4``: above 0 and below 1."""
+    try:
+        value = amount(text).value
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise ValueError(f"{text!r} is no share between 0 and 1, such as 40% or 0.4")
+    return value
+
+
+def listed(convert: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """A list with commas between its members, each read by ``convert``; members that come twice are taken once."""
+
+    def convert_all(text: str) -> list[T]:
+        return list(dict.fromkeys(convert(part) for part in text.split(",")))
+
+    return convert_all
+
+
+def argument(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """``convert`` as the ``type`` of an argparse argument, which shows the converter's own words."""
+
+    def convert_argument(text: str) -> T:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert_argument
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
