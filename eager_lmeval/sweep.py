@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from eager_lmeval import sweep_config
 from eager_lmeval.errors import UsageError
+from eager_lmeval.sweep_config import Cell
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
     from eager_lmeval.runs import Run
 
-__all__ = ["Cell", "add_parser", "cells_of", "run"]
+__all__ = ["add_parser", "run"]
 
-AXES = ("strategy", "max_sequences", "temperature", "entropy_threshold")
+INTERRUPTED = 130
 _SETTINGS = "settings.json"
 _EPILOG = """\
 CONFIG is a configuration for lm_eval run --config with one more key, such as
@@ -32,30 +34,10 @@ CONFIG is a configuration for lm_eval run --config with one more key, such as
     temperature: [0.6, 0.9]
     max_sequences: [32]
 
-Each cell is an ordinary run in a folder of its own below output_path; cells that are there are not run again.
-table.md, table.csv, table.tex and tradeoff.svg are written beside them.
+Each cell is an ordinary run in a folder of its own below output_path; cells that are there are not run again, so the
+same command goes on after an interruption. table.md, table.csv, table.tex and tradeoff.svg are written beside them. A
+task without the paper's metrics is shown with its own.
 """
-
-
-class Cell(NamedTuple):
-    """One combination; an axis that the sweep leaves out is None and stays as the configuration has it."""
-
-    strategy: str | None
-    max_sequences: int | None
-    temperature: float | None
-    entropy_threshold: float | None
-
-    @property
-    def folder(self) -> str:
-        values = zip(("", "M", "T", "theta"), self, strict=True)
-        return "_".join(f"{letter}{value}" for letter, value in values if value is not None) or "only"
-
-    @property
-    def gen_kwargs(self) -> dict[str, Any]:
-        given = {name: value for name, value in self._asdict().items() if value is not None}
-        if self.temperature is not None:
-            given["do_sample"] = self.temperature > 0
-        return given
 
 
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -73,41 +55,14 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what is missing, writes the tables; 2 on wrong usage."""
-    try:
-        return _run(args)
-    except UsageError as error:
-        print(f"eager-lmeval sweep: {error}", file=sys.stderr)
-        return 2
-
-
-def cells_of(sweep: Mapping[str, Any]) -> list[Cell]:
-    """All combinations, the strategies one after another; `parallel` has no threshold, so each is there once."""
-    for name in sweep:
-        if name not in AXES:
-            raise UsageError(f"sweep has no axis {name!r}; there are {', '.join(AXES)}")
-    axes = [_listed(sweep.get(name)) for name in AXES]
-    if all(axis == [None] for axis in axes):
-        raise UsageError(f"the configuration's key 'sweep' is empty; give it lists for {', '.join(AXES)}")
-    cells = [Cell(*values) for values in itertools.product(*axes)]
-    return list(
-        dict.fromkeys(cell._replace(entropy_threshold=None) if cell.strategy == "parallel" else cell for cell in cells)
-    )
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return [None]
-    return list(dict.fromkeys(value)) if isinstance(value, list) and value else [value]
-
-
-def _run(args: argparse.Namespace) -> int:
-    settings = _settings(args.config)
-    sweep = settings.pop("sweep")
-    cells = cells_of(sweep)
+    """Runs what is missing and writes the tables; UsageError for whatever can be known to be wrong before that."""
+    settings = sweep_config.read_settings(args.config)
+    cells = sweep_config.cells_of(settings.pop("sweep"))
     output = Path(settings.pop("output_path", None) or "out/sweep")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a sweep runs as one process; start it without accelerate launch or torchrun")
+    config = sweep_config.evaluator_config(args.config, {**settings, "output_path": str(output)})
+    sweep_config.check_cells(cells, config)
     _refuse_other_settings(settings, output)
     missing = [cell for cell in cells if _finished(output / cell.folder) is None]
     print(f"{len(cells)} cells in {output}, {len(missing)} to run", flush=True)
@@ -116,30 +71,19 @@ def _run(args: argparse.Namespace) -> int:
             print(f"{'to run' if cell in missing else 'there '}  {cell.folder}")
         return 0
     if missing:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / _SETTINGS).write_text(json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8")
-        _evaluate(settings, missing, output)
+        try:
+            _evaluate(settings, config, missing, output)
+        except KeyboardInterrupt:
+            left = sum(_finished(output / cell.folder) is None for cell in cells)
+            print(
+                f"\neager-lmeval sweep: interrupted with {left} of {len(cells)} cells to run; "
+                f"run the same command again to go on",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
     runs = [found for cell in cells if (found := _finished(output / cell.folder)) is not None]
     _write_tables(runs, output)
     return 0
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
-
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is no YAML: {error}") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("sweep"), dict):
-        raise UsageError(
-            f"{path} needs a key 'sweep' beside what lm_eval run --config takes; see eager-lmeval sweep -h"
-        )
-    if settings.get("model", "eager") != "eager":
-        raise UsageError(f"{path}: a sweep is over --model eager, not {settings['model']!r}")
-    return settings
 
 
 def _refuse_other_settings(settings: Mapping[str, Any], output: Path) -> None:
@@ -147,43 +91,55 @@ def _refuse_other_settings(settings: Mapping[str, Any], output: Path) -> None:
     path = output / _SETTINGS
     if not path.is_file():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}); give another output_path, or remove {output}") from error
     now = json.loads(json.dumps(settings, default=str))
-    if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed and any(_finished(folder) is not None for folder in output.iterdir() if folder.is_dir()):
         raise UsageError(
-            f"{output} holds cells of a sweep with another {', '.join(changed)}; give another output_path, or remove it"
+            f"{output} holds finished cells of a sweep that differs in {', '.join(changed)}; give another output_path, "
+            f"or remove the folder"
         )
 
 
 def _finished(folder: Path) -> Run | None:
-    """The newest run of a cell, if its files are whole."""
-    from eager_lmeval.runs import find_run, iter_samples
+    """The newest run of a cell whose files are whole."""
+    from eager_lmeval.runs import iter_samples, read_run, results_files
 
     try:
-        run_, _ = find_run(folder)
-        for task in run_.tasks:
-            for _ in iter_samples(run_, task):
-                pass
+        files = results_files(folder)
     except UsageError:
         return None
-    return run_
+    for file in reversed(files):
+        try:
+            found = read_run(file)
+            for task in found.tasks:
+                for _ in iter_samples(found, task):
+                    pass
+        except UsageError:
+            continue
+        return found
+    return None
 
 
-def _evaluate(settings: Mapping[str, Any], cells: Sequence[Cell], output: Path) -> None:
+def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Sequence[Cell], output: Path) -> None:
     """Runs the cells as the harness's command line would, on one model."""
-    import yaml
     from lm_eval import simple_evaluate
-    from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.loggers import EvaluationTracker
 
     from eager_lmeval.lm import EagerLM
+    from eager_lmeval.writing import save_text
 
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "config.yaml"
-        plain.write_text(yaml.safe_dump({**settings, "output_path": str(output)}), encoding="utf-8")
-        config = EvaluatorConfig.from_config(plain)
-    manager = config.process_tasks(config.metadata)
-    lm = EagerLM(**{"device": config.device, "batch_size": config.batch_size, **config.model_args})
+    try:
+        manager = config.process_tasks(config.metadata)
+    except ValueError as error:  # a task that is not there
+        raise UsageError(f"{error}; a task of your own needs include_path") from error
+    sweep_config.check_tasks(manager.load(config.tasks)["tasks"], config)
+    of_harness = {"batch_size": config.batch_size, "max_batch_size": config.max_batch_size, "device": config.device}
+    lm = EagerLM.create_from_arg_obj(config.model_args, of_harness)
+    save_text(output / _SETTINGS, json.dumps(settings, indent=2, default=str) + "\n")
     seeds = config.seed or [None] * 4
     pools_before = 0
     for number, cell in enumerate(cells, 1):
@@ -196,6 +152,8 @@ def _evaluate(settings: Mapping[str, Any], cells: Sequence[Cell], output: Path) 
             num_fewshot=config.num_fewshot,
             limit=config.limit,
             samples=config.samples,
+            check_integrity=config.check_integrity,
+            write_out=config.write_out,
             log_samples=True,
             evaluation_tracker=tracker,
             system_instruction=config.system_instruction,
@@ -203,11 +161,14 @@ def _evaluate(settings: Mapping[str, Any], cells: Sequence[Cell], output: Path) 
             fewshot_as_multiturn=config.fewshot_as_multiturn,
             gen_kwargs={**(config.gen_kwargs or {}), **cell.gen_kwargs},
             task_manager=manager,
+            verbosity=config.verbosity,
             random_seed=seeds[0],
             numpy_random_seed=seeds[1],
             torch_random_seed=seeds[2],
             fewshot_random_seed=seeds[3],
+            confirm_run_unsafe_code=config.confirm_run_unsafe_code,
             metadata=config.metadata,
+            **(config.cache_requests or {}),
         )
         pools = results["config"]["eager"]["pools"]  # of all cells so far: one model made them
         results["config"]["eager"] = {**results["config"]["eager"], "pools": pools[pools_before:]}
@@ -221,27 +182,29 @@ def _evaluate(settings: Mapping[str, Any], cells: Sequence[Cell], output: Path) 
 def _write_tables(runs: Sequence[Run], output: Path) -> None:
     from eager_lmeval import sweep_table
     from eager_lmeval.report.plots import Point, scatter
+    from eager_lmeval.writing import print_text, save_text
 
     rows = sweep_table.rows_of(runs)
     table = sweep_table.to_markdown(rows)
     points = [
         Point(
             row.measures["#T"],
-            row.measures["p@k"],
-            row.measures["p@k"],
-            row.measures["p@k"],
+            row.headline,
+            row.headline,
+            row.headline,
             f"{row.threshold:g}" if row.threshold is not None else "",
             row.strategy,
             row.strategy == "eager",
         )
         for row in rows
     ]
+    names = dict.fromkeys(sweep_table.MEASURES.get(row.measure, row.measure) for row in rows)
     texts = {
         "table.md": table,
         "table.csv": sweep_table.to_csv(rows),
         "table.tex": sweep_table.to_latex(rows),
-        "tradeoff.svg": scatter(points, "tokens", "pass@max", alone=True),
+        "tradeoff.svg": scatter(points, "tokens", " / ".join(names), alone=True),
     }
     for name, text in texts.items():
-        (output / name).write_text(text, encoding="utf-8")
-    print(f"\n{table}\nWritten to {output}: {', '.join(texts)}")
+        save_text(output / name, text)
+    print_text(f"\n{table}\nWritten to {output}: {', '.join(texts)}\n")

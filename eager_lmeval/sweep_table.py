@@ -8,12 +8,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from eager_lmeval.runs import Run
+from eager_lmeval.runs import Run, is_companion
 
 __all__ = ["Row", "rows_of", "to_csv", "to_latex", "to_markdown"]
 
-MEASURES = {"p@k": "pass@max", "c@max": "cons@max", "PR": "pass_rate", "#T": "tokens", "#S": "sequences"}
-"""The paper's names for the metrics. #T and #S are sums over the documents."""
+MEASURES = {"p@k": "pass@max", "c@max": "cons@max", "PR": "pass_rate"}
+"""The paper's names for the metrics; a task without them is shown with its own. To either come the costs."""
+_COSTS = {"#T": "tokens", "#S": "sequences"}
+"""Sums over the documents."""
 _NAMES = {"parallel": "Full Parallel", "init": "EAGER-init", "adapt": "EAGER-adapt", "eager": "EAGER (labels)"}
 
 
@@ -27,6 +29,16 @@ class Row(NamedTuple):
     """None for Full Parallel, which has none."""
     temperature: float
     measures: dict[str, float]
+    """By the name of their column: the scores, then the costs."""
+
+    @property
+    def measure(self) -> str:
+        """The column of the trade-off plot."""
+        return next(iter(self.measures))
+
+    @property
+    def headline(self) -> float:
+        return self.measures[self.measure]
 
     @property
     def method(self) -> str:
@@ -44,7 +56,7 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     rows = []
     for run in runs:
         for task in run.tasks:
-            options, results = run.pools(task)[0]["options"], run.results["results"][task]
+            options = run.pools(task)[0]["options"]
             rows.append(
                 Row(
                     task,
@@ -52,16 +64,29 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
                     options["strategy"],
                     None if options["strategy"] == "parallel" else options["entropy_threshold"],
                     options["temperature"],
-                    {name: float(results.get(f"{metric},none", math.nan)) for name, metric in MEASURES.items()},
+                    _scores(run, task) | _costs(run, task),
                 )
             )
     return sorted(rows, key=lambda row: row.place)
 
 
+def _scores(run: Run, task: str) -> dict[str, float]:
+    """The paper's measures, under whichever filter they stand; for a task that has none of them, its own metrics."""
+    paper = {name: run.value(task, metric) for name, metric in MEASURES.items()}
+    if not all(map(math.isnan, paper.values())):
+        return paper
+    own = {key: value for key, value in run.values(task).items() if not is_companion(key[0])}
+    return {metric if variant == "none" else f"{metric},{variant}": value for (metric, variant), value in own.items()}
+
+
+def _costs(run: Run, task: str) -> dict[str, float]:
+    return {name: float(sum(pool[cost] for pool in run.pools(task))) for name, cost in _COSTS.items()}
+
+
 def to_markdown(rows: Sequence[Row]) -> str:
     parts = []
-    for (task, most), temperatures, lines in _tables(rows):
-        headings = ["method", *(f"T = {t:g} {name}" for t in temperatures for name in MEASURES)]
+    for (task, most), temperatures, names, lines in _tables(rows):
+        headings = ["method", *(f"T = {t:g} {name}" for t in temperatures for name in names)]
         parts.append(f"### {task}, M = {most}\n")
         parts.append(f"| {' | '.join(headings)} |")
         parts.append("| --- |" + " ---: |" * (len(headings) - 1))
@@ -73,13 +98,14 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """One line a cell and task."""
+    """One line a cell and task; a column that a task has not is empty there."""
     text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row.measures))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "max_sequences", "strategy", "entropy_threshold", "temperature", *MEASURES])
+    writer.writerow(["task", "max_sequences", "strategy", "entropy_threshold", "temperature", *names])
     for row in rows:
         threshold = "" if row.threshold is None else row.threshold
-        values = [row.measures[name] for name in MEASURES]
+        values = [row.measures.get(name, "") for name in names]
         writer.writerow([row.task, row.max_sequences, row.strategy, threshold, row.temperature, *values])
     return text.getvalue()
 
@@ -87,10 +113,10 @@ def to_csv(rows: Sequence[Row]) -> str:
 def to_latex(rows: Sequence[Row]) -> str:
     """One tabular a task and M, for a document with booktabs."""
     parts = []
-    for (task, most), temperatures, lines in _tables(rows):
-        width = len(MEASURES)
+    for (task, most), temperatures, measures, lines in _tables(rows):
+        width = len(measures)
         groups = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{$T = {t:g}$}}" for t in temperatures)
-        names = " & ".join(_latex(name) for _ in temperatures for name in MEASURES)
+        names = " & ".join(_latex(name) for _ in temperatures for name in measures)
         body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
         parts += [
             f"% {task}, M = {most}",
@@ -107,25 +133,34 @@ def to_latex(rows: Sequence[Row]) -> str:
     return "\n".join(parts)
 
 
-def _tables(rows: Sequence[Row]) -> list[tuple[tuple[str, int], list[float], list[list[str]]]]:
-    """Per task and M: the temperatures, and one line of texts a method."""
+class _Table(NamedTuple):
+    key: tuple[str, int]
+    """Task and M."""
+    temperatures: list[float]
+    measures: list[str]
+    lines: list[list[str]]
+    """One a method: its name, then texts by temperature and measure."""
+
+
+def _tables(rows: Sequence[Row]) -> list[_Table]:
     tables = []
     for key in dict.fromkeys((row.task, row.max_sequences) for row in rows):
         own = [row for row in rows if (row.task, row.max_sequences) == key]
         temperatures = sorted({row.temperature for row in own})
+        names = list(own[0].measures)
         lines = []
         for method in dict.fromkeys(row.method for row in own):
             found = {row.temperature: row.measures for row in own if row.method == method}
-            cells = [_text(name, found.get(t, {}).get(name)) for t in temperatures for name in MEASURES]
+            cells = [_text(name, found.get(t, {}).get(name)) for t in temperatures for name in names]
             lines.append([method, *cells])
-        tables.append((key, temperatures, lines))
+        tables.append(_Table(key, temperatures, names, lines))
     return tables
 
 
 def _text(name: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:,.0f}" if name in ("#T", "#S") else f"{value:.3f}"
+    return f"{value:,.0f}" if name in _COSTS else f"{value:.3f}"
 
 
 def _latex(text: str) -> str:
