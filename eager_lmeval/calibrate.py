@@ -88,11 +88,9 @@ def run(args: argparse.Namespace) -> int:
             return forecast(prompts, gate_of(pool["options"], threshold, most))
 
         rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(prompts, predict)
-        if (args.target_tokens or args.target_saving) is not None:
-            found = _lowest(rows, predict, reaches, between=not args.thresholds)
-            chosen += found
-            rows += [one for one in found if one not in rows]
-        forecasts += sorted(rows)
+        found = _lowest(rows, predict, reaches, between=not args.thresholds)
+        chosen += found
+        forecasts += sorted({*rows, *found})
     _print(forecasts, task, len(prompts), count, pool.get("tokens_per_second"))
     if args.target_tokens is None and args.target_saving is None:
         return 0
@@ -153,14 +151,15 @@ def gate_of(options: Mapping[str, Any], threshold: float, most: int) -> GateSett
 
 
 def _spread(prompts: Sequence[PilotPrompt], predict: Predict) -> list[Forecast]:
-    """Forecasts at θ from where many positions fork to where next to none does, evenly spread in tokens.
+    """Forecasts at θ from where half of the positions fork to where none does, evenly spread in tokens.
 
     The widest gap is halved until it is none; of rows that are nearly the same, the first is shown.
     """
     import numpy as np
 
     entropies = np.concatenate([example.entropies for prompt in prompts for example in prompt.examples])
-    rows = [predict(threshold) for threshold in sorted({_round(q) for q in np.quantile(entropies, (0.5, 0.999))})]
+    ends = _round(np.median(entropies)), _round(entropies.max() + STEP_NATS)
+    rows = [predict(threshold) for threshold in ends]
     least = (rows[0].tokens - rows[-1].tokens) / ROWS
     for _ in range(2 * ROWS):
         gaps = [

@@ -137,6 +137,18 @@ def test_the_threshold_found_is_the_lowest_that_reaches_the_target(
     assert wanted <= float(found[2]) / 100 <= at.saving
 
 
+def test_a_target_is_out_of_reach_only_if_nothing_branching_does_not_reach_it(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    least = forecast(prompts, GateSettings(3.0, MOST)).tokens * 240
+    command = ["calibrate", str(pilot), "--max_sequences", "8", "--prompts", "240", "--target-tokens"]
+    assert main([*command, str(least + 1)]) == 0
+    assert main([*command, str(least - 1)]) == 1
+    capsys.readouterr()
+
+
 def test_the_thresholds_that_are_shown_differ_in_what_they_save(
     pilot: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
