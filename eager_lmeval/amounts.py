@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-__all__ = ["Amount", "amount", "argument", "count", "listed", "number", "share"]
+__all__ = ["Amount", "amount", "argument", "confidence", "count", "listed", "number", "share"]
 
 T = TypeVar("T")
 
@@ -57,6 +57,14 @@ def share(text: str) -> float:
         value = math.nan
     if not 0 < value < 1:
         raise ValueError(f"{text!r} is no share between 0 and 1, such as 40% or 0.4")
+    return value
+
+
+def confidence(text: str) -> float:
+    """Above one half and below 1."""
+    value = _float(text)
+    if not 0.5 < value < 1:
+        raise ValueError(f"{text!r} is not accepted: give a number between 0.5 and 1, such as 0.95")
     return value
 
 

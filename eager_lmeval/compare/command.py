@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import traceback
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eager_lmeval.amounts import argument, confidence
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="METRIC=AMOUNT",
         help="the metric may rise by AMOUNT, or by AMOUNT%% of the baseline; may be given several times",
     )
-    parser.add_argument("--confidence", type=_between_half_and_one, default=0.95, help="default 0.95")
+    parser.add_argument("--confidence", type=argument(confidence), default=0.95, help="default 0.95")
     parser.add_argument(
-        "--power", type=_between_half_and_one, default=0.8, help="at which detectable sizes are stated (default 0.8)"
+        "--power", type=argument(confidence), default=0.8, help="at which detectable sizes are stated (default 0.8)"
     )
     parser.add_argument("--task", action="append", default=[], help="only this task; may be given several times")
     parser.add_argument(
@@ -229,13 +229,3 @@ def _write(comparison: Comparison, args: argparse.Namespace) -> None:
                 f"eager-lmeval compare: the summary is not in $GITHUB_STEP_SUMMARY, {summary}: {error.strerror}",
                 file=sys.stderr,
             )
-
-
-def _between_half_and_one(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.5 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not accepted: give a number between 0.5 and 1, such as 0.95")
-    return value

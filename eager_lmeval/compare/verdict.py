@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
+from eager_lmeval.amounts import amount
 from eager_lmeval.compare.pairing import Metric, TaskPair
 from eager_lmeval.errors import UsageError
 from eager_lmeval.paired import MarginTest, detectable, least_p, margin_test
@@ -118,13 +119,12 @@ class Check:
 
 def parse_limit(text: str, direction: Literal["drop", "increase"]) -> Limit:
     """``pass@max=0.02`` or ``tokens=10%``; ValueError in words for anything else."""
-    metric, equals, amount = text.rpartition("=")
-    number, percent = amount.strip().removesuffix("%"), amount.strip().endswith("%")
+    metric, _, given = text.rpartition("=")
     try:
-        value = float(number) / (100 if percent else 1)
+        value, percent = amount(given)
     except ValueError:
-        value = math.nan
-    if not equals or not metric.strip() or not 0 <= value < math.inf:
+        metric = ""
+    if not metric.strip():
         raise ValueError(f"{text!r} is no limit: give METRIC=AMOUNT, such as pass@max=0.02 or tokens=10%")
     return Limit(metric.strip(), direction, value, percent)
 
