@@ -16,16 +16,14 @@ import uuid
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.ranks import Ranks
 from eager_lmeval.tree import Sequence, Tree
 
-__all__ = ["FORMAT", "NO_SHELF", "Journal", "JournalShelf", "Record", "Shelf", "fingerprint", "open_shelves"]
+__all__ = ["FORMAT", "Journal", "Record", "fingerprint"]
 
 FORMAT = 1
 """Version of the records; those of another one are left alone."""
@@ -40,35 +38,6 @@ class Record(NamedTuple):
 
     sequences: list[Sequence]
     prefill_tokens: int
-
-
-class Shelf(Protocol):
-    """The journal as one pool sees it: prompts by their place in the pool, parts by name."""
-
-    def parts(self, place: int) -> Mapping[str, int]:
-        """Which rank has read which part of a prompt; the same on all ranks."""
-
-    def load(self, place: int, part: str) -> Record:
-        """A part that this rank has read."""
-
-    def keep(self, place: int, part: str, grown: Tree) -> None:
-        """Returns when the part is on disk."""
-
-
-class _NoShelf:
-    """For runs without a journal."""
-
-    def parts(self, place: int) -> Mapping[str, int]:
-        return {}
-
-    def load(self, place: int, part: str) -> Record:
-        raise KeyError(part)
-
-    def keep(self, place: int, part: str, grown: Tree) -> None:
-        """There is no journal."""
-
-
-NO_SHELF = _NoShelf()
 
 
 def fingerprint(what: Mapping[str, Any]) -> str:
@@ -178,54 +147,6 @@ class Journal:
             f"journal={self.folder}: {error.strerror or error}; what it holds is kept: give a folder that can be "
             f"written and has room, then start the same command again"
         )
-
-
-@dataclass
-class JournalShelf:
-    """A journal as one pool sees it. Implements `Shelf`."""
-
-    journal: Journal
-    keys: Seq[str]
-    """Each prompt's key, by place."""
-    prompts: Seq[Mapping[str, Any]]
-    """What a record says of its prompt, by place."""
-    records: Mapping[str, Mapping[str, Record]]
-    """What this rank has read."""
-    holders: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Which rank has read which part of which key."""
-
-    def parts(self, place: int) -> Mapping[str, int]:
-        return self.holders.get(self.keys[place], {})
-
-    def load(self, place: int, part: str) -> Record:
-        return self.records[self.keys[place]][part]
-
-    def keep(self, place: int, part: str, grown: Tree) -> None:
-        self.journal.append(self.keys[place], part, self.prompts[place], grown)
-
-
-def open_shelves(
-    journal: Journal, keys: Seq[Seq[str]], prompts: Seq[Seq[Mapping[str, Any]]], ranks: Ranks
-) -> list[JournalShelf]:
-    """One shelf a pool. Each rank reads its share of the files that rank 0 sees; all learn who has read what."""
-    files, mark = ranks.gather((journal.files(), journal.mark()) if ranks.rank == 0 else ([], ""))[0]
-    elsewhere = [rank for rank, here in enumerate(ranks.gather(journal.holds(mark))) if not here]
-    if elsewhere:
-        raise UsageError(
-            f"journal={journal.folder} on the machine of rank {elsewhere[0]} is not the folder that rank 0 uses: "
-            f"give a folder on a file system that all machines share"
-        )
-    journal.unmark(mark)
-    wanted = {key for of_pool in keys for key in of_pool}
-    records = journal.read(files[ranks.rank :: ranks.size], wanted)
-    holders: dict[str, dict[str, int]] = {}
-    for rank, read in enumerate(ranks.gather({key: list(parts) for key, parts in records.items()})):
-        for key, parts in read.items():
-            for part in parts:
-                holders.setdefault(key, {}).setdefault(part, rank)
-    return [
-        JournalShelf(journal, of_pool, about, records, holders) for of_pool, about in zip(keys, prompts, strict=True)
-    ]
 
 
 def _pack(sequence: Sequence) -> dict[str, Any]:

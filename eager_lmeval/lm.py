@@ -20,7 +20,7 @@ from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
 from eager_lmeval.failures import announce_uncaught, failing_together
 from eager_lmeval.identity import model_identity, prompt_key
-from eager_lmeval.journal import NO_SHELF, Journal, Shelf, open_shelves
+from eager_lmeval.journal import Journal
 from eager_lmeval.labels import make_judge, read_labels
 from eager_lmeval.loglikelihood_cache import keep_out_texts
 from eager_lmeval.options import Options, near_name, none_words, resolve
@@ -30,6 +30,7 @@ from eager_lmeval.pools import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.progress import Progress
 from eager_lmeval.ranks import ALONE, HARNESS, ProcessGroup, Ranks
 from eager_lmeval.response import deal
+from eager_lmeval.shelf import NO_SHELF, Shelf, open_shelves
 from eager_lmeval.strategy import Judge
 from eager_lmeval.tree import Sequence
 

@@ -11,10 +11,10 @@ from typing import NamedTuple, Protocol
 from eager_lmeval import strategy
 from eager_lmeval.budget import Ledger, surplus
 from eager_lmeval.engine.growth import RunSource
-from eager_lmeval.journal import NO_SHELF, Shelf
 from eager_lmeval.options import Options
 from eager_lmeval.parts import TREE, grant_part, roots_part, successive_roots
 from eager_lmeval.ranks import ALONE, Ranks
+from eager_lmeval.shelf import NO_SHELF, Shelf
 from eager_lmeval.stage import Stage, Work
 from eager_lmeval.strategy import Judge, Summary
 from eager_lmeval.tree import Prompt, Sequence, Tree

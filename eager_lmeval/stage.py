@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from eager_lmeval.engine.growth import Growth, Run
-from eager_lmeval.strategy import Itinerary
+from eager_lmeval.engine.growth import Growth, Itinerary, Run
 from eager_lmeval.tree import Tree
 from eager_lmeval.workqueue import Queue
 

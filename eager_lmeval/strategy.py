@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eager_lmeval.budget import share_surplus
-from eager_lmeval.engine.growth import Run
+from eager_lmeval.engine.growth import Itinerary, Run
 from eager_lmeval.options import Options
 from eager_lmeval.tree import Prompt, Tree
 
 __all__ = [
-    "Itinerary",
     "Judge",
     "Summary",
     "eligible",
@@ -25,9 +24,6 @@ __all__ = [
 
 Judge = Callable[[Tree], bool]
 """Whether a tree holds a correct sequence. The only thing here that looks at labels."""
-
-Itinerary = Generator[Run, None, None]
-"""A prompt's runs one after another; each is in the prompt's tree when the next one is asked for."""
 
 
 class Summary(NamedTuple):

@@ -25,9 +25,10 @@ from torch.distributed import HashStore
 
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
-from eager_lmeval.journal import FORMAT, Journal, fingerprint, open_shelves
+from eager_lmeval.journal import FORMAT, Journal, fingerprint
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.ranks import Board
+from eager_lmeval.shelf import open_shelves
 from eager_lmeval.tree import Prompt, Sequence, Tree
 
 PROMPT = Prompt(0, "some_task", "context", [5, 6])

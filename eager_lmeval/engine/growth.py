@@ -5,6 +5,7 @@ Every engine feeds its readouts in here, so what a tree looks like is decided in
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -16,7 +17,7 @@ from eager_lmeval.tree import Prompt, Sequence
 if TYPE_CHECKING:
     from eager_lmeval.engine.sampling import Readout
 
-__all__ = ["Fork", "Growth", "Run", "RunSource", "Stopper"]
+__all__ = ["Fork", "Growth", "Itinerary", "Run", "RunSource", "Stopper"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Run:
 
     def __post_init__(self) -> None:
         assert self.gate is None or self.roots == 1, "a gated run has one root"
+
+
+Itinerary = Generator[Run, None, None]
+"""A prompt's runs one after another; each is in the prompt's tree when the next one is asked for."""
 
 
 class Stopper(Protocol):
