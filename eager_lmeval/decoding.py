@@ -12,6 +12,7 @@ import torch
 
 from eager_lmeval.engine.hf import ModelRunner
 from eager_lmeval.engine.loop import Engine
+from eager_lmeval.engine.runner import OutOfMemory
 from eager_lmeval.engine.sampling import Sampling
 from eager_lmeval.engine.text import TextStopper
 from eager_lmeval.engine.thinking import Thinking, find_thinking
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["FLOAT32_MARGIN", "Decoding"]
 
 FLOAT32_MARGIN = 1e-4
-"""``tie_margin: auto`` of a model that computes in float32: some ten times what rounding does to its logits."""
+"""``tie_margin: auto`` of a model that computes in float32: five times the largest change that rounding made to a
+log-probability of the demo model (benchmarks/rounding.py)."""
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
@@ -71,7 +73,7 @@ class Decoding:
 
     def _tie_margin(self, options: Options) -> float:
         asked = options.tie_margin
-        if asked is None or (asked == "auto" and not self._float32):
+        if not asked or (asked == "auto" and not self._float32):
             return 0.0
         if self._no_float64 is None:
             return FLOAT32_MARGIN if asked == "auto" else asked
@@ -87,6 +89,8 @@ class Decoding:
         """Why the model cannot run in float64, found out by one token; None if it can."""
         try:
             self.runner.read_exactly([0], np.zeros(1), Sampling())
+        except OutOfMemory:
+            return None  # it can, at another moment; what cannot be read again then is counted
         except Exception as error:  # whatever a model's own code makes of another dtype
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             log.warning("near ties stay as rounding decides them: the model does not run in float64 (%s)", reason)

@@ -63,6 +63,19 @@ def _extra_cap(value: Any) -> Any:
     return str(value).strip()
 
 
+def _tie_margin(value: Any) -> Any:
+    value = none_words(value)
+    if value is None or value == "auto":
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise ValueError("a number of at least 0, such as 0.0001, or auto, or none")
+    return number
+
+
 OptionalInt = Annotated[int | None, BeforeValidator(none_words)]
 OptionalFloat = Annotated[float | None, BeforeValidator(none_words)]
 
@@ -94,7 +107,7 @@ class Options(BaseModel):
     seed: int = 0
     max_rows: int = Field(64, ge=1)
     """Sequences decoded at once; where it is not given, 64 or `max_sequences`, whichever is more."""
-    tie_margin: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)] | None, BeforeValidator(none_words)] = "auto"
+    tie_margin: Annotated[Literal["auto"] | float | None, BeforeValidator(_tie_margin)] = "auto"
     """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
     rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
     label: str | None = None

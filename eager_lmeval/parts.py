@@ -18,7 +18,7 @@ def roots_part(first: int, roots: int) -> str:
 
 def grant_part(grant: int, threshold_decay: float) -> str:
     """Stage 2: the sequences that a prompt was granted, and how θ fell for them."""
-    return f"grant {grant} decay {threshold_decay:g}"
+    return f"grant {grant} decay {threshold_decay!r}"
 
 
 def successive_roots(parts: Iterable[str], wanted: int) -> Iterator[tuple[str, int]]:

@@ -128,20 +128,17 @@ def make_pools(
     """Pools in the order of their first request. Raises UsageError for bad options and prompts that do not fit."""
     pools: dict[tuple[str, Options], Pool] = {}
     resolved: dict[str, Options] = {}
+    warned: set[tuple[str, str]] = set()
     for request in requests:
         task = request.task
         layers = _layers(request, model_options, default_seed)
         cache_key = f"{task} {layers}"
         if cache_key not in resolved:
             resolved[cache_key] = options = resolve(*layers, origin=f"task {task!r}")
-            for warning in (*contradictions(*layers), *options.warnings()):
-                log.warning("task %r: %s", task, warning)
-            for name, value in overridden(model_options, request.gen_kwargs).items():
-                log.warning(
-                    "task %r: %s=%s of --model_args has no effect, because the task's generation_kwargs or "
-                    "--gen_kwargs say otherwise: type it as --gen_kwargs",
-                    *(task, name, value),
-                )
+            for warning in _warnings(options, layers):
+                if (task, warning) not in warned:
+                    warned.add((task, warning))
+                    log.warning("task %r: %s", task, warning)
             _check_length(options, encoder.max_length, task)
         options = resolved[cache_key]
         pool = pools.setdefault((task, options), Pool(task, options))
@@ -161,6 +158,29 @@ def _layers(request: Request, model_options: Mapping[str, Any], default_seed: in
     """Where a request's options come from, the strongest first (DESIGN, "The harness")."""
     repeats = {"max_sequences": request.repeats} if request.repeats > 1 else {}
     return [repeats, request.gen_kwargs, model_options, request.from_doc, {"seed": default_seed}]
+
+
+def _warnings(options: Options, layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is allowed but cannot do what it seems to; ``layers`` as `_layers` has them."""
+    repeats, gen_kwargs, model_options, *_ = layers
+    return [
+        *contradictions(*layers),
+        *options.warnings(),
+        *(
+            f"{name}={value} of {giver} has no effect, because {stronger}"
+            for giver, weak, strong, stronger in (
+                ("--model_args", model_options, repeats, "the task's repeats are M"),
+                ("--gen_kwargs", gen_kwargs, repeats, "the task's repeats are M"),
+                (
+                    "--model_args",
+                    model_options,
+                    gen_kwargs,
+                    "the task's generation_kwargs or --gen_kwargs say otherwise: type it as --gen_kwargs",
+                ),
+            )
+            for name, value in overridden(weak, strong).items()
+        ),
+    ]
 
 
 def _check_length(options: Options, max_length: int, task: str) -> None:

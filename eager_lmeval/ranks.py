@@ -255,5 +255,5 @@ class ProcessGroup(Board):
 def _lost(rank: int, error: Exception) -> UsageError:
     return UsageError(
         f"rank {rank} has lost the process that hosts the shared queue (rank 0, or the launcher): it has ended; "
-        f"its own message says why ({str(error).splitlines()[0]})"
+        f"its own message says why ({str(error).partition(chr(10))[0]})"
     )

@@ -11,8 +11,8 @@ __all__ = ["Counters", "LocalQueue", "Queue", "SharedQueue", "may_take"]
 def may_take(held: int, unfinished: int, ranks: int) -> bool:
     """Whether a rank that holds ``held`` unfinished pieces of work may take another.
 
-    It may hold its even share of all that is unfinished, on any rank or on none: so all begin with as much as they have
-    room for, and the faster ones get what the slower ones have not begun (benchmarks/scaling.py compares).
+    It may hold its even share of all that is unfinished, on any rank or on none: so all begin with at most the same
+    number, and the faster ones get what the slower ones have not begun (benchmarks/scaling.py compares).
     """
     return held < max(1, math.ceil(unfinished / ranks))
 

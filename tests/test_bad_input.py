@@ -79,6 +79,17 @@ def test_what_the_task_says_otherwise_is_said_to_have_no_effect(caplog):
     assert lm._pools[0]["options"]["temperature"] == pytest.approx(0.8)
 
 
+def test_options_that_the_repeats_of_a_task_replace_are_said_to_have_no_effect_and_once(caplog):
+    lm = EagerLM(pretrained="demo", max_length=128, max_sequences=5, max_gen_toks=10)
+    requests = [
+        Instance("generate_until", {"question": str(number)}, (f"<|user|>{number}", {}), 0, ("some_task", number, 3))
+        for number in range(2)
+    ]
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        lm.generate_until([request for request in requests for _ in range(3)], disable_tqdm=True)
+    assert caplog.text.count("max_sequences=5 of --model_args has no effect, because the task's repeats are M") == 1
+
+
 def test_model_args_are_not_held_against_defaults_that_the_task_replaces(demo):
     lm = EagerLM(pretrained="demo", max_length=128, max_rows=4)
     generate(lm, max_sequences=3)

@@ -38,7 +38,7 @@ from transformers import (
     T5Config,
 )
 
-from eager_lmeval.engine import cache
+from eager_lmeval.engine import cache, intake
 from eager_lmeval.engine.hf import ModelRunner, require_supported
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
@@ -213,6 +213,30 @@ def test_prompts_that_do_not_fit_together_are_prefilled_apart() -> None:
     runner = ScriptedRunner(PromptScript(), memory=memory_that_fails_at({0}, "prefill"))
     _, engine = grow(ADAPT | {"strategy": "init"}, runner=runner, max_rows=16)
     assert engine.limit == 16
+    assert engine.stats.out_of_memory == 1
+
+
+def test_a_prompt_that_finds_no_memory_waits_for_a_row_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside another prompt's rows there is no memory for a prefill; what its rows do not use is given back first."""
+
+    class Crowded(ScriptedRunner):
+        def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
+            if self.slots:
+                raise OutOfMemory("no memory beside slots")
+            return super().prefill(prompts)
+
+    monkeypatch.setattr(intake, "PREFILL_AHEAD", 1)
+    given = ADAPT | {"strategy": "init"}
+    result, engine = grow(given, number=20, runner=Crowded(PromptScript(eos_bias=1.0)), max_rows=8)
+    assert sequences_of(result) == sequences_of(grow(given, number=20)[0])
+    assert engine.stats.out_of_memory > 0
+
+
+def test_one_failed_prefill_does_not_cost_all_rows_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "PREFILL_AHEAD", 1)
+    runner = ScriptedRunner(PromptScript(), memory=memory_that_fails_at({12}, "prefill"))
+    _, engine = grow(ADAPT | {"strategy": "init"}, number=20, runner=runner, max_rows=8)
+    assert engine.limit >= 4
     assert engine.stats.out_of_memory == 1
 
 

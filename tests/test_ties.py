@@ -17,6 +17,7 @@ import torch
 from scripted import PromptScript, ScriptedRunner, memory_that_fails_at, scripted_engine, scripted_prompt
 from tiny_models import NAMES, VOCAB, tiny_model
 
+from eager_lmeval.decoding import FLOAT32_MARGIN
 from eager_lmeval.engine import hf
 from eager_lmeval.engine.hf import ModelRunner
 from eager_lmeval.engine.sampling import Sampling, read
@@ -101,6 +102,43 @@ def test_what_is_counted_of_near_ties():
 
 # The parts.
 
+MARGIN = 1e-3
+CUTS: dict[str, tuple[dict[str, Any], list[float]]] = {
+    "min_p cuts nothing, but nearly": ({"top_k": 2, "min_p": 0.5}, [0.0, math.log(0.5) + 0.0004, -3.0, -4.0]),
+    "top_p cuts nothing, but nearly": ({"top_k": 3, "top_p": 0.8}, [math.log(p) for p in (0.5, 0.3001, 0.1999, 0.1)]),
+    "padding": ({"min_p": 0.5}, [0.0, math.log(0.5) + 0.0004, -math.inf, -math.inf]),
+    "many at top_k": ({"top_k": 20}, [0.5, *[0.0003 * (place % 7) for place in range(60)]]),
+    "many at top_p": ({"top_p": 0.6}, [math.log(20.0), *[0.001 * (place % 5) for place in range(60)]]),
+    "many at min_p": ({"min_p": 0.3}, [0.0, *[math.log(0.3) + 0.0003 * (place % 9 - 4) for place in range(40)]]),
+    "a second cut leaves little": ({"top_p": 0.9, "min_p": 0.6}, [0.0, -0.2, math.log(0.6), *[-0.9] * 40]),
+}
+
+
+@pytest.mark.parametrize("case", CUTS)
+def test_no_error_within_the_margin_changes_a_draw_that_is_not_said_to_be_near(case):
+    given, row = CUTS[case]
+    generator = np.random.default_rng(4)
+    draws = generator.uniform(size=2000)
+    logits = torch.tensor(row, dtype=torch.float64).expand(len(draws), -1)
+    sampling = Sampling(temperature=1.0, tie_margin=MARGIN, **given)
+    said = read(logits, torch.from_numpy(draws), sampling)
+    changed = 0
+    for _ in range(12):
+        errors = torch.from_numpy(MARGIN * generator.choice([-1.0, 1.0], size=tuple(logits.shape)))
+        for readout, other in zip(said, read(logits + errors, torch.from_numpy(draws), sampling), strict=True):
+            assert readout.near_draw or other.token == readout.token
+            changed += other.token != readout.token
+    assert changed, "these errors do change draws"
+
+
+@pytest.mark.parametrize("given", [{}, {"top_k": 20}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_k": 30, "top_p": 0.95}])
+def test_few_draws_are_near_where_logits_are_spread(given):
+    generator = np.random.default_rng(5)
+    logits = torch.from_numpy(generator.normal(scale=3.0, size=(4000, 80)))
+    draws = torch.from_numpy(generator.uniform(size=4000))
+    readouts = read(logits, draws, Sampling(temperature=1.0, tie_margin=FLOAT32_MARGIN, **given))
+    assert sum(readout.near_draw for readout in readouts) < 4000 / 200
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pass_in_float64_is_that_of_the_model_in_float64(name, monkeypatch):
@@ -112,17 +150,51 @@ def test_a_pass_in_float64_is_that_of_the_model_in_float64(name, monkeypatch):
     expected = read(logits, torch.from_numpy(draw), sampling)[0]
     for span in (512, 5):
         monkeypatch.setattr(hf, "EXACT_SPAN", span)
-        assert ModelRunner(model).read_exactly(ids, draw, sampling) == pytest.approx(expected, rel=1e-6)
+        assert ModelRunner(model).read_exactly(ids, draw, sampling) == pytest.approx(tuple(expected), rel=1e-6)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}, "the model is as it was"
 
 
-def test_a_model_stays_as_it_was_when_a_pass_fails(monkeypatch):
+@pytest.mark.parametrize("moment", ["in a module", "before a module"])
+def test_a_model_stays_as_it_was_when_a_pass_fails(monkeypatch, moment):
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
     model = tiny_model("qwen3")
     before = dict(model.named_parameters())
-    monkeypatch.setattr(model.model.layers[1].mlp.act_fn, "forward", lambda x: 1 / 0)
+    failing = model.model.layers[1].mlp.down_proj
+    if moment == "in a module":
+        monkeypatch.setattr(failing, "forward", fail)
+    else:
+        monkeypatch.setattr(failing.weight, "double", fail, raising=False)
     with pytest.raises(ZeroDivisionError):
         ModelRunner(model).read_exactly([1, 2], np.zeros(1), Sampling())
     assert all(parameter is before[name] for name, parameter in model.named_parameters())
+
+
+def test_a_pass_in_float64_goes_through_adapters_too():
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(6)
+    targets = ["q_proj", "down_proj"]
+    model = get_peft_model(
+        copy.deepcopy(tiny_model("qwen3")), LoraConfig(target_modules=targets, init_lora_weights=False)
+    )
+    model.eval()
+    ids, draw, sampling = [3, 1, 4, 1, 5, 9], np.array([0.6]), Sampling(temperature=0.8)
+    with torch.inference_mode():
+        logits = copy.deepcopy(model).double()(torch.tensor([ids])).logits[:, -1]
+    expected = read(logits, torch.from_numpy(draw), sampling)[0]
+    assert ModelRunner(model).read_exactly(ids, draw, sampling) == pytest.approx(tuple(expected), rel=1e-6)
+
+
+def test_a_margin_that_rounding_nearly_fills_is_said_to_be_small(caplog):
+    with caplog.at_level(logging.WARNING, "lm_eval.eager_lmeval"):
+        grown("init", noise_seed=1, tie_margin=NOISE)
+    assert "give a larger tie_margin" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "lm_eval.eager_lmeval"):
+        grown("init", noise_seed=1, tie_margin=8 * NOISE)
+    assert "give a larger tie_margin" not in caplog.text
 
 
 def test_no_entropy_moves_by_more_than_its_margin():
@@ -163,7 +235,8 @@ def test_asking_a_gate_changes_nothing():
 def test_near_ties_are_decided_in_float64_where_the_model_computes_in_float32(dtype, margin):
     lm = EagerLM(pretrained="demo", dtype=dtype)
     assert lm._decoding.engine(resolve({})).tie_margin == margin
-    assert lm._decoding.engine(resolve({"tie_margin": "none"})).tie_margin == 0.0
+    for none in ("none", 0):
+        assert lm._decoding.engine(resolve({"tie_margin": none})).tie_margin == 0.0
     assert lm._decoding.engine(resolve({"tie_margin": 0.01})).tie_margin == 0.01
 
 
@@ -181,6 +254,7 @@ def test_a_margin_is_a_number_a_word_or_none():
     assert resolve({}).tie_margin == "auto"
     assert resolve({"tie_margin": "0.002"}).tie_margin == pytest.approx(0.002)
     assert resolve({"tie_margin": "none"}).tie_margin is None
-    with pytest.raises(UsageError, match="tie_margin"):
-        resolve({"tie_margin": -1})
+    for wrong in (-1, "wide", math.inf):
+        with pytest.raises(UsageError, match=r"tie_margin should be a number of at least 0, .* or auto, or none"):
+            resolve({"tie_margin": wrong})
     assert math.isfinite(entropy_margin(1e-4, 1))

@@ -33,7 +33,7 @@ class EngineCounts:
     ties_turned: int = 0
     """Those of them that float64 decided otherwise."""
     ties_left: int = 0
-    """Those that memory did not suffice for: as rounding decided them."""
+    """Those for which memory did not suffice, and which stay as rounding decided them."""
     rounding: float = 0.0
     """The largest difference that float64 made to a log-probability or an entropy, in nats."""
 

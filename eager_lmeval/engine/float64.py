@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 __all__ = ["in_float64"]
@@ -13,18 +14,22 @@ __all__ = ["in_float64"]
 
 @contextmanager
 def in_float64(model: nn.Module) -> Iterator[None]:
-    """Within it, each module computes with its parameters in float64, which it has only while it runs.
+    """Within this context, a module has its parameters in float64 while it runs, and its own again when it has run.
 
-    So the memory it takes is that of the largest module, not of the model. What a model computes in float32 whatever
-    its dtype, as many do in their norms, stays so.
+    So the context takes the memory of the largest module in float64, not of the model. What a model computes in float32
+    whatever its dtype, as many do in their norms, stays so.
     """
     kept: dict[nn.Module, dict[str, nn.Parameter]] = {}
 
-    def widen(module: nn.Module, inputs: Any) -> None:
+    def widen(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         kept[module] = dict(module.named_parameters(recurse=False))
         for name, parameter in kept[module].items():
             if parameter.is_floating_point():
                 setattr(module, name, nn.Parameter(parameter.double(), requires_grad=False))
+        # Some modules, such as PEFT's, cast what they hand on to the dtype that they see before its module runs.
+        return tuple(
+            given.double() if torch.is_tensor(given) and given.is_floating_point() else given for given in inputs
+        )
 
     def restore(module: nn.Module, inputs: Any, output: Any) -> None:
         for name, parameter in kept.pop(module, {}).items():

@@ -195,7 +195,7 @@ def _translated_memory_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory(str(error).splitlines()[0]) from error
+        raise OutOfMemory(str(error).partition("\n")[0]) from error
 
 
 def require_supported(model: PreTrainedModel, max_length: int = 0) -> None:
@@ -230,7 +230,7 @@ def require_supported(model: PreTrainedModel, max_length: int = 0) -> None:
 
 
 def _rope_switch(config: PreTrainedConfig) -> float:
-    """Positions beyond which transformers computes rotary frequencies by the batch's longest row; inf: it does not."""
+    """Positions beyond which transformers computes rotary frequencies by the batch's longest row; inf: never."""
     rope = getattr(config, "rope_parameters", None) or {}
     switches = [math.inf]
     for parameters in (rope, *rope.values()):  # some models nest them by layer type

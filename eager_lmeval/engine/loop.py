@@ -29,7 +29,7 @@ from typing import TypeVar
 import numpy as np
 
 from eager_lmeval.engine.counts import EngineCounts
-from eager_lmeval.engine.growth import Growth, RunSource, Stopper
+from eager_lmeval.engine.growth import Growth, Run, RunSource, Stopper
 from eager_lmeval.engine.intake import Intake
 from eager_lmeval.engine.rows import Placed, Row, Tenant, by_tenant, close_gaps, youngest
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner
@@ -128,7 +128,7 @@ class Engine:
         """Lets the next prefilled prompt start its roots; False when there is none, or parked rows are too many."""
         if sum(map(len, self._parked.values())) >= self.limit:
             return False
-        taken = self._retrying(self._intake.next)
+        taken = self._prefilled()
         if taken is None:
             return False
         run, prefix = taken
@@ -136,6 +136,18 @@ class Engine:
         growth.prefill_tokens = len(run.prompt.token_ids)
         self._enter(growth, prefix)
         return True
+
+    def _prefilled(self) -> tuple[Run, Prefix] | None:
+        """The next prompt, or None: there is none, or memory for it comes only when a row has ended."""
+        while True:
+            try:
+                return self._intake.next()
+            except OutOfMemory as error:
+                self.stats.out_of_memory += 1
+                reason = str(error)
+            if self._runner.slots <= len(self.rows) and self.in_use:
+                return None
+            self._shrink(reason)
 
     def _enter(self, growth: Growth, prefix: Prefix) -> None:
         self._rooting.append(Tenant(growth, self._admitted, prefix))
@@ -214,7 +226,14 @@ class Engine:
                 )
             self.stats.ties_left += 1
             return readout
+        before, doubtful = self.stats.rounding, self.tie_margin / 2
         self.stats.count_tie(readout, exact)
+        if before <= doubtful < self.stats.rounding:
+            log.warning(
+                "rounding changed a figure by %.1e nats, too near tie_margin=%g for all near ties to be found: give a "
+                "larger tie_margin",
+                *(self.stats.rounding, self.tie_margin),
+            )
         return exact
 
     def _place(self, children: list[Placed]) -> None:
@@ -275,7 +294,7 @@ class Engine:
         return self._runner.reserve(rows, length)
 
     def _retrying(self, act: Callable[[], T]) -> T:
-        """Runs what may find too little memory; then halves the row limit, parks what no longer fits, and retries."""
+        """Runs what may find too little memory; then lowers the row limit, parks what no longer fits, and retries."""
         while True:
             try:
                 return act()
@@ -285,9 +304,11 @@ class Engine:
             self._shrink(reason)
 
     def _shrink(self, reason: str) -> None:
-        if self.limit == 1:
+        """Gives back the slots that no row stands on; where there is none, halves the rows."""
+        spare = self._runner.slots > len(self.rows)
+        if not spare and (self.limit == 1 or not self.in_use):
             raise UsageError(self._does_not_fit(reason))
-        self.limit = max(1, min(self.limit, self.in_use or self.limit) // 2)
+        self.limit = max(1, self.in_use, self.limit // 2) if spare else max(1, min(self.limit, self.in_use) // 2)
         log.warning("out of memory: going on with max_rows=%d", self.limit)
         layout = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
         self._relocate(self._park_youngest(layout))

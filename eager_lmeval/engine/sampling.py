@@ -126,7 +126,8 @@ def read(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> list[Readout]:
     if margin := sampling.tie_margin:
         if sampling.temperature > 0:
             margin /= sampling.temperature
-            loose = sum((loose_mass(*cut, margin) for cut in cuts), start=torch.zeros_like(target))
+            norm = scores.logsumexp(dim=-1)  # (rows,)
+            loose = sum((loose_mass(*cut, margin, norm) for cut in cuts), start=torch.zeros_like(target))
             near_draw = near_boundary(cumulative, target, token, margin, loose)
         else:
             near_draw = near_order(largest, 1, margin)

@@ -2,9 +2,11 @@
 
 The rounding of a forward pass depends on what else is in the batch. It changes a result only where a decision is close:
 a uniform next to a boundary between two tokens, two logits next to each other. Such decisions are found here, and taken
-again in float64 by the engine, whose answer does not depend on the batch (a filter, as of floating-point predicates in
-computational geometry). A ``margin`` is what a score may be off by, so two scores change order only within twice that,
-and the odds of any event by no more than a factor exp(±2·margin). All figures are to first order in the margin.
+again in float64 by the engine, whose answer does not depend on the batch: a cheap test first, the exact computation
+only where that cannot tell.
+
+A ``margin`` is what a score may be off by. So two scores change order only if they are within twice the margin, and the
+odds of any event change by no more than a factor exp(±2·margin). All figures are to first order in the margin.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: flo
     """Whether rounding could make another token the one whose span of cumulative probability holds the target.
 
     ``cumulative`` (rows, vocab) ends with the total that ``target`` (rows,) is a part of; ``loose`` (rows,) is the
-    probability that may enter or leave the distribution besides. Returns (rows,).
+    probability that may enter or leave the distribution in addition, because a cut moved. Returns (rows,).
     """
     total = cumulative[:, -1]
     upper = cumulative.gather(-1, token[:, None])[:, 0]
@@ -40,27 +42,33 @@ def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: flo
     return near
 
 
-def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float) -> Tensor:
-    """The probability of what rounding could let past a cut (top_k, top_p, min_p), or keep from passing it. (rows,)
+def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float, norm: Tensor) -> Tensor:
+    """The probability of all that rounding could let past a cut (top_k, top_p, min_p), or keep from passing it. (rows,)
 
-    ``before`` and ``after`` (rows, vocab) are the scores that the warper got and gave; it keeps the largest.
+    ``before`` and ``after`` (rows, vocab) are the scores that the warper got and gave; it keeps the largest. ``norm``
+    (rows,) is the logsumexp of what passed all cuts.
     """
+    norm = norm[:, None]
     passed = after > -torch.inf
-    stopped = before.masked_fill(passed, -torch.inf)
-    lowest = after.masked_fill(~passed, torch.inf).amin(dim=-1)  # (rows,) the last score that passed
-    highest = stopped.amax(dim=-1)  # the first that did not
-    near = lowest - highest <= 2 * margin
+    lowest = after.masked_fill(~passed, torch.inf).amin(dim=-1, keepdim=True)  # the last score that passed
+    highest = before.masked_fill(passed, -torch.inf).amax(dim=-1, keepdim=True)  # the first that did not
+    by_mass = torch.zeros_like(norm)
     if isinstance(warper, MinPLogitsWarper):
-        limit = before.amax(dim=-1) + math.log(warper.min_p)
-        near |= (lowest - limit <= 2 * margin) | (limit - highest <= 2 * margin)
+        limit = before.amax(dim=-1, keepdim=True) + math.log(warper.min_p)
+        loose = (before - limit).abs() <= 2 * margin
+    else:
+        loose = (before >= lowest - 2 * margin) & (before <= highest + 2 * margin)
     if isinstance(warper, TopPLogitsWarper):
         probabilities = torch.softmax(before, dim=-1)
-        through = probabilities.where(before >= lowest[:, None], 0.0).sum(dim=-1)
-        above = probabilities.where(before > lowest[:, None], 0.0).sum(dim=-1)
+        through = probabilities.where(before >= lowest, 0.0).sum(dim=-1, keepdim=True)
+        above = probabilities.where(before > lowest, 0.0).sum(dim=-1, keepdim=True)
+        near = torch.zeros_like(norm, dtype=torch.bool)
         for mass in (through, above):
             near |= (mass - warper.top_p).abs() <= 2 * margin * mass * (1 - mass)
-    near &= highest > -torch.inf
-    return torch.where(near, 2 * (lowest - after.logsumexp(dim=-1)).exp(), 0.0)
+        reach = 2 * margin * (1 - through)  # tokens of so much mass may lie between the cut and where it should be
+        by_mass = (2 * reach + 2 * (lowest - norm).exp()).where(near, 0.0)
+    by_rank = 2 * (before - norm).exp().where(loose, 0.0).sum(dim=-1, keepdim=True)
+    return (by_mass + by_rank)[:, 0]
 
 
 def entropy_margin(margin: float, top_k: int) -> float:
