@@ -216,6 +216,19 @@ def test_prompts_that_do_not_fit_together_are_prefilled_apart() -> None:
     assert engine.stats.out_of_memory == 1
 
 
+@pytest.mark.parametrize("strategy", ["init", "parallel"])
+@pytest.mark.parametrize("call", ["prefill", "reserve", "decode"])
+@pytest.mark.parametrize("first", [1, 4, 9])
+def test_memory_that_never_comes_back_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, first: int, call: str, strategy: str
+):
+    monkeypatch.setattr(intake, "PREFILL_AHEAD", 1)
+    options = ADAPT | {"strategy": strategy}
+    runner = ScriptedRunner(PromptScript(eos_bias=1.0), memory=memory_that_fails_at(set(range(first, 3000)), call))
+    with pytest.raises(UsageError, match="out of memory"):
+        grow(options, number=30, runner=runner, max_rows=8)
+
+
 def test_a_prompt_that_finds_no_memory_waits_for_a_row_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside another prompt's rows there is no memory for a prefill; what its rows do not use is given back first."""
 

@@ -304,11 +304,14 @@ class Engine:
             self._shrink(reason)
 
     def _shrink(self, reason: str) -> None:
-        """Gives back the slots that no row stands on; where there is none, halves the rows."""
+        """Gives back the slots that no row stands on; where the limit allows no others, halves the rows."""
         spare = self._runner.slots > len(self.rows)
-        if not spare and (self.limit == 1 or not self.in_use):
+        if spare and self.limit > self.in_use:
+            self.limit = max(1, self.in_use, self.limit // 2)
+        elif self.limit > 1 and self.in_use:
+            self.limit = max(1, min(self.limit, self.in_use) // 2)
+        elif not spare:
             raise UsageError(self._does_not_fit(reason))
-        self.limit = max(1, self.in_use, self.limit // 2) if spare else max(1, min(self.limit, self.in_use) // 2)
         log.warning("out of memory: going on with max_rows=%d", self.limit)
         layout = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
         self._relocate(self._park_youngest(layout))
