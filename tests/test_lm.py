@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
@@ -55,6 +56,18 @@ def instance(
 
 def evaluate(lm: Any, task: str, manager: TaskManager, **arguments: Any) -> dict[str, Any]:
     return simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, **arguments)
+
+
+def test_under_mixed_precision_tokens_are_those_of_plain_passes_under_it():
+    lm = EagerLM(pretrained="demo", dtype="float32", mixed_precision_dtype="bfloat16")
+    (response,) = lm.generate_until([instance(temperature=0.0, max_sequences=1, max_gen_toks=12)], disable_tqdm=True)
+    tokens = response.tree["sequences"][0]["token_ids"]
+    ids = lm.tok_encode(QUESTION)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for token in tokens:
+            assert int(lm.model(torch.tensor([ids])).logits[0, -1].argmax()) == token
+            ids.append(token)
+    assert tokens
 
 
 def test_a_generate_until_task_of_the_harness_gives_what_hf_gives_at_temperature_0(demo, hf, task_manager):

@@ -240,6 +240,11 @@ def test_near_ties_are_decided_in_float64_where_the_model_computes_in_float32(dt
     assert lm._decoding.engine(resolve({"tie_margin": 0.01})).tie_margin == 0.01
 
 
+def test_a_model_under_mixed_precision_does_not_compute_in_float32():
+    lm = EagerLM(pretrained="demo", dtype="float32", mixed_precision_dtype="bfloat16")
+    assert lm._decoding.engine(resolve({})).tie_margin == 0.0
+
+
 def test_a_model_that_cannot_run_in_float64_is_said_to(monkeypatch, caplog):
     lm = EagerLM(pretrained="demo", dtype="float32")
     monkeypatch.setattr(ModelRunner, "read_exactly", lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel")))

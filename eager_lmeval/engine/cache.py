@@ -61,8 +61,8 @@ class _SlotLayer(CacheLayerMixin):
         keys, values = (tensor[self._span.start : self._span.start + rows] for tensor in self.tensors)
         row = torch.arange(rows, device=keys.device)
         position = self._span.positions.to(keys.device)
-        keys[row, :, position] = key_states[:, :, 0]
-        values[row, :, position] = value_states[:, :, 0]
+        keys[row, :, position] = key_states[:, :, 0].to(keys.dtype)  # autocast makes them of several dtypes
+        values[row, :, position] = value_states[:, :, 0].to(values.dtype)
         return keys[:, :, : self._span.length], values[:, :, : self._span.length]
 
     def reserve(self, slots: int, length: int, like: tuple[Tensor, Tensor]) -> None:
