@@ -50,9 +50,11 @@ class ModelRunner:
     @property
     def device(self) -> torch.device:
         """Where the model takes its input: that of its embeddings, which need not be that of every layer."""
-        weight = self._model.get_input_embeddings().weight
-        assert isinstance(weight, Tensor)
-        return weight.device
+        embeddings: Any = self._model.get_input_embeddings()
+        device: torch.device = embeddings.weight.device
+        if device.type == "meta":  # accelerate has offloaded them, and brings them where they run
+            return torch.device(embeddings._hf_hook.execution_device)
+        return device
 
     @property
     def slots(self) -> int:
