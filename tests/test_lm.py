@@ -71,7 +71,7 @@ def test_under_mixed_precision_tokens_are_those_of_plain_passes_under_it():
 
 
 def test_parallelize_gives_the_same_sequences(demo, caplog):
-    """Without a GPU accelerate offloads the model and brings each module where it runs, as it does over several GPUs."""
+    """Without a GPU accelerate offloads the model and brings each module where it runs, as over several GPUs."""
     lm = EagerLM(pretrained="demo", max_length=8192, parallelize=True)
     assert hasattr(lm.model, "hf_device_map")
     requests = [instance(f"<|user|>Add {number}+25.<|assistant|>", doc_id=number) for number in (37, 8)]
