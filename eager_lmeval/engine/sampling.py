@@ -126,8 +126,9 @@ def read(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> list[Readout]:
     if margin := sampling.tie_margin:
         if sampling.temperature > 0:
             margin /= sampling.temperature
-            norm = scores.logsumexp(dim=-1)  # (rows,)
-            loose = sum((loose_mass(*cut, margin, norm) for cut in cuts), start=torch.zeros_like(target))
+            loose = torch.zeros_like(target)
+            for cut in cuts:
+                loose += loose_mass(*cut, margin, norm=scores.logsumexp(dim=-1))
             near_draw = near_boundary(cumulative, target, token, margin, loose)
         else:
             near_draw = near_order(largest, 1, margin)

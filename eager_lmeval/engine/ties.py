@@ -22,8 +22,8 @@ __all__ = ["entropy_margin", "loose_mass", "near_boundary", "near_order"]
 
 def near_order(largest: Tensor, places: int, margin: float) -> Tensor:
     """Whether rounding could change which tokens stand at the first ``places``. (rows, K) descending -> (rows,)"""
-    gaps = largest[:, :-1] - largest[:, 1:]
-    return (gaps[:, :places] <= 2 * margin).any(dim=-1)
+    gaps = -largest[:, : places + 1].diff(dim=-1)
+    return (gaps <= 2 * margin).any(dim=-1)
 
 
 def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: float, loose: Tensor) -> Tensor:
@@ -32,14 +32,12 @@ def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: flo
     ``cumulative`` (rows, vocab) ends with the total that ``target`` (rows,) is a part of; ``loose`` (rows,) is the
     probability that may enter or leave the distribution in addition, because a cut moved. Returns (rows,).
     """
-    total = cumulative[:, -1]
-    upper = cumulative.gather(-1, token[:, None])[:, 0]
-    lower = cumulative.gather(-1, (token - 1).clamp(min=0)[:, None])[:, 0] * (token > 0)
-    near = torch.zeros_like(token, dtype=torch.bool)
-    for boundary in (lower, upper):
-        share = boundary / total
-        near |= (target / total - share).abs() <= 2 * margin * share * (1 - share) + loose
-    return near
+    # The boundaries of the token's span; below token 0 there is none, and the one above serves for both.
+    places = torch.stack([(token - 1).clamp(min=0), token], dim=-1)  # (rows, 2)
+    shares = cumulative.gather(-1, places) / cumulative[:, -1:]
+    reach = (2 * margin) * shares * (1 - shares) + loose[:, None]
+    distance = (shares - (target / cumulative[:, -1])[:, None]).abs()
+    return (distance <= reach).any(dim=-1)
 
 
 def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float, norm: Tensor) -> Tensor:
