@@ -13,12 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 from browser import Browser, find_chromium
 from run_files import tree_record, write_run
 
-from eager_lmeval.cli import main as eager_lmeval
+from eager_lmeval.commands.cli import main as eager_lmeval
 
 WORDS = [f"{a}{b}{c}" for a in "bcdfglmnprst" for b in "aeiou" for c in ("", "n", "rt", "ssing")]
 

@@ -23,9 +23,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from processes import Call, Plan, essence, journal_lines, kill_when, pools, results, run
+from process_runs import Call, Plan, essence, journal_lines, kill_when, pools, results, run
 
 STRATEGIES = ("parallel", "init", "adapt", "eager")
 

@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 import torch
-from processes import Call, essence, make_calls
+from process_runs import Call, essence, make_calls
 
 from eager_lmeval.lm import EagerLM
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eager_lmeval.workqueue import may_take
+from eager_lmeval.processes.workqueue import may_take
 
 RANKS = (8, 64, 512)
 SETTINGS = ((30, 64), (30, 16), (120, 64))
@@ -229,8 +229,8 @@ def measured(args: argparse.Namespace) -> tuple[list[list[dict[str, Any]]], dict
     """Wall time by the number of processes, the same trees asserted, and these trees."""
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from processes import Call, Plan, essence, pools, results, run
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    from process_runs import Call, Plan, essence, pools, results, run
 
     gen_kwargs = {"strategy": "adapt", "max_sequences": args.max_sequences, "entropy_threshold": args.threshold}
     call = Call(args.docs, gen_kwargs=gen_kwargs | {"max_gen_toks": 120})

@@ -25,15 +25,15 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from eager_lmeval import paths
-from eager_lmeval.decoding import FLOAT32_MARGIN
-from eager_lmeval.engine.cache import SlotCache
-from eager_lmeval.engine.growth import Growth, Run
+from eager_lmeval.algorithm.growth import Growth, Run
+from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.sampling import Sampling
 from eager_lmeval.engine.text import TextStopper
 from eager_lmeval.engine.thinking import find_thinking
+from eager_lmeval.engine.transformers.cache import SlotCache
 from eager_lmeval.lm import EagerLM
-from eager_lmeval.tree import Prompt
+from eager_lmeval.pools.decoding import FLOAT32_MARGIN
 
 
 class OneRun:

@@ -1,6 +1,9 @@
-"""The one error that a user's input can cause."""
+"""The one error that a user's input can cause, and what its message may suggest."""
 
-__all__ = ["UsageError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UsageError", "near_name"]
 
 
 class UsageError(ValueError, SystemExit):
@@ -13,3 +16,8 @@ class UsageError(ValueError, SystemExit):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.code = f"eager_lmeval: {message}"
+
+
+def near_name(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:
+    """The known name that ``name`` most likely misspells; ``cutoff`` is the least similarity, 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)

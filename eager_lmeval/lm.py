@@ -14,25 +14,25 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
 from eager_lmeval import __version__, paths
-from eager_lmeval.decoding import Decoding
+from eager_lmeval.algorithm.options import Options, none_words, resolve
+from eager_lmeval.algorithm.strategy import Judge
+from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
-from eager_lmeval.errors import UsageError
-from eager_lmeval.failures import announce_uncaught, failing_together
-from eager_lmeval.identity import model_identity, prompt_key
-from eager_lmeval.journal import Journal
-from eager_lmeval.labels import make_judge, read_labels
-from eager_lmeval.loglikelihood_cache import keep_out_texts
-from eager_lmeval.options import Options, near_name, none_words, resolve
-from eager_lmeval.pool_record import pool_record, tree_context
-from eager_lmeval.pool_run import PoolResult, PoolRun, grow_pools
-from eager_lmeval.pools import Pool, make_pools, one_order, unique_requests
-from eager_lmeval.progress import Progress
-from eager_lmeval.ranks import ALONE, HARNESS, ProcessGroup, Ranks
-from eager_lmeval.response import deal
-from eager_lmeval.shelf import NO_SHELF, Shelf, open_shelves
-from eager_lmeval.strategy import Judge
-from eager_lmeval.tree import Sequence
+from eager_lmeval.errors import UsageError, near_name
+from eager_lmeval.journal.identity import model_identity, prompt_key
+from eager_lmeval.journal.journal import Journal
+from eager_lmeval.journal.shelf import NO_SHELF, Shelf, open_shelves
+from eager_lmeval.pools.decoding import Decoding
+from eager_lmeval.pools.labels import make_judge, read_labels
+from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
+from eager_lmeval.pools.progress import Progress
+from eager_lmeval.pools.record import pool_record, tree_context
+from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
+from eager_lmeval.pools.response import deal
+from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
+from eager_lmeval.processes.failures import announce_uncaught, failing_together
+from eager_lmeval.processes.ranks import ALONE, HARNESS, ProcessGroup, Ranks
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -155,7 +155,7 @@ class EagerLM(HFLM):
         ranks = ProcessGroup()
         announce_uncaught(ranks)
         if self._rank:
-            logging.getLogger("lm_eval.eager_lmeval.pools").setLevel(logging.ERROR)  # rank 0 warns of the same
+            logging.getLogger("lm_eval.eager_lmeval.pools.requests").setLevel(logging.ERROR)  # rank 0 warns of the same
         return ranks
 
     def _judges(self, pools: Seq[Pool]) -> list[Judge | None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.task import ConfigurableTask
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.scoring import Rules, metrics, records, score, variant, verifier_of
+from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant, verifier_of
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

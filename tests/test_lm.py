@@ -18,9 +18,9 @@ from lm_eval.tasks import TaskManager
 from local_tasks import write_tasks
 
 from eager_lmeval import paths
+from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.lm import EagerLM
-from eager_lmeval.options import resolve
-from eager_lmeval.response import Response
+from eager_lmeval.pools.response import Response
 
 QUESTION = "<|user|>Add 37+25.<|assistant|>"
 SAMPLING = {"do_sample": True, "temperature": 0.8, "max_gen_toks": 60, "entropy_threshold": 0.3, "max_sequences": 4}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eager_lmeval.engine.sampling import Readout
+    from eager_lmeval.algorithm.readout import Readout
 
 __all__ = ["EngineCounts"]
 

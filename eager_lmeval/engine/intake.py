@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 
+from eager_lmeval.algorithm.growth import Run, RunSource
 from eager_lmeval.engine.counts import EngineCounts
-from eager_lmeval.engine.growth import Run, RunSource
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner
 
 __all__ = ["PREFILL_AHEAD", "Intake"]

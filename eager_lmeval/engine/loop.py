@@ -28,15 +28,16 @@ from typing import TypeVar
 
 import numpy as np
 
+from eager_lmeval.algorithm.growth import Growth, Run, RunSource, Stopper
+from eager_lmeval.algorithm.readout import Readout
+from eager_lmeval.algorithm.streams import stream_key, uniforms
+from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.counts import EngineCounts
-from eager_lmeval.engine.growth import Growth, Run, RunSource, Stopper
 from eager_lmeval.engine.intake import Intake
 from eager_lmeval.engine.rows import Placed, Row, Tenant, by_tenant, close_gaps, youngest
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner
-from eager_lmeval.engine.sampling import Readout, Sampling
+from eager_lmeval.engine.sampling import Sampling
 from eager_lmeval.errors import UsageError
-from eager_lmeval.streams import stream_key, uniforms
-from eager_lmeval.tree import Sequence
 
 __all__ = ["Engine"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from eager_lmeval.engine.growth import Growth
+from eager_lmeval.algorithm.growth import Growth
+from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.runner import Prefix
-from eager_lmeval.tree import Sequence
 
 __all__ = ["Placed", "Row", "Tenant", "by_tenant", "close_gaps", "youngest"]
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_lmeval.engine.sampling import Readout, Sampling
+from eager_lmeval.algorithm.readout import Readout
+from eager_lmeval.engine.sampling import Sampling
 
 __all__ = ["OutOfMemory", "Prefix", "Runner"]
 

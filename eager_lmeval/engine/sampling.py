@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine.ties import entropy_margin, loose_mass, near_boundary, near_order
 
-__all__ = ["Readout", "Sampling", "read", "top_k_entropy"]
+__all__ = ["Sampling", "read", "top_k_entropy"]
 
 
 _NO_IDS = cast(torch.LongTensor, torch.empty(0, dtype=torch.long))
@@ -55,35 +56,6 @@ class Sampling:
         if self.min_p:
             steps.append(MinPLogitsWarper(self.min_p))
         return steps
-
-
-class Readout(NamedTuple):
-    """What the host learns of one row in one step."""
-
-    token: int
-    """The token drawn, or the most likely one at temperature 0."""
-    first: int
-    """The most likely token by raw logits; ties go to the smaller id."""
-    second: int
-    """The second most likely; equal to ``first`` only in a vocabulary of one token."""
-    entropy: float
-    """Top-K entropy in nats; NaN where the logits hold NaN or +inf, or nothing but -inf."""
-    p_first: float
-    p_second: float
-    logprob: float
-    """Raw log-probability of ``token`` in nats; the two below those of ``first`` and ``second``."""
-    logprob_first: float
-    logprob_second: float
-    near_draw: bool = False
-    """Whether rounding could have made ``token`` another one."""
-    near_fork: bool = False
-    """Whether rounding could have made ``first`` or ``second`` another one."""
-
-    @property
-    def shares(self) -> tuple[float, float]:
-        """How a fork splits a weight: p₁/(p₁+p₂) and p₂/(p₁+p₂); 1 and 0 where both vanish."""
-        both = self.p_first + self.p_second
-        return (self.p_first / both, self.p_second / both) if both > 0 else (1.0, 0.0)
 
 
 def top_k_entropy(largest: Tensor) -> Tensor:

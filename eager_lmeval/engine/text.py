@@ -6,8 +6,8 @@ from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from typing import Protocol
 
+from eager_lmeval.algorithm.tree import Prompt, Sequence
 from eager_lmeval.engine.thinking import Thinking
-from eager_lmeval.tree import Prompt, Sequence
 
 __all__ = ["TextStopper", "Tokenizer"]
 

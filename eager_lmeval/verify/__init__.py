@@ -10,7 +10,7 @@ import functools
 from importlib import import_module
 from typing import Any
 
-from eager_lmeval.errors import UsageError
+from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.verify.base import Graded, Verifier
 
 __all__ = ["ENTRY_POINT_GROUP", "Graded", "Verifier", "get_verifier", "verifier_names"]
@@ -55,7 +55,6 @@ def _factory(name: str) -> Any:
         return getattr(import_module(module), attribute)
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return point.load()
-    from eager_lmeval.options import near_name  # loads pydantic, which grading does not need
 
     names = verifier_names()
     near = near_name(name, names)

@@ -1,0 +1,258 @@
+"""Every option: its default, its limits, the presets, and who wins when it is given more than once (SPEC 3, 5)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.errors import UsageError, near_name
+
+__all__ = ["PRESETS", "Options", "contradictions", "none_words", "overridden", "resolve"]
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "default": {
+        "entropy_of": "raw",
+        "count": "all",
+        "branch_window": None,
+        "dynamic_percentile": None,
+        "think_gate": True,
+        "extra_cap": "2M",
+    },
+    "paper": {
+        "entropy_of": "tempered",
+        "count": "active",
+        "branch_window": None,
+        "dynamic_percentile": None,
+        "think_gate": False,
+        "extra_cap": "2M",
+    },
+    "reference": {
+        "entropy_of": "raw",
+        "count": "all",
+        "branch_window": 1000,
+        "dynamic_percentile": 99.0,
+        "think_gate": True,
+        "extra_cap": {"adapt": "3M", "eager": "1M"},
+    },
+}
+"""`paper` is Algorithm 1 of arXiv 2510.11170 (v2), `reference` its released code."""
+
+ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks", "max_new_tokens": "max_gen_toks"}
+"""The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
+
+
+def none_words(value: Any) -> Any:
+    """A command line has no null: the words for it mean None."""
+    return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "off", "") else value
+
+
+def _as_list(value: Any) -> Any:
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
+def _extra_cap(value: Any) -> Any:
+    """``96`` or ``3M``: sequences, or multiples of max_sequences."""
+    if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d+)?M|\d+", value.strip()):
+        raise ValueError("a number of sequences, such as 64, or a multiple of max_sequences, such as 2M")
+    return str(value).strip()
+
+
+def _tie_margin(value: Any) -> Any:
+    value = none_words(value)
+    if value is None or value == "auto":
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise ValueError("a number of at least 0, such as 0.0001, or auto, or none")
+    return number
+
+
+OptionalInt = Annotated[int | None, BeforeValidator(none_words)]
+OptionalFloat = Annotated[float | None, BeforeValidator(none_words)]
+
+
+class Options(BaseModel):
+    """The resolved options of one request; requests of one task with equal options form a pool."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    strategy: Literal["parallel", "init", "adapt", "eager"] = "init"
+    max_sequences: int = Field(32, ge=1)
+    """M: the sequences a prompt may have in stage 1."""
+    entropy_threshold: float = Field(2.0, ge=0)
+    """θ in nats."""
+    entropy_top_k: int = Field(20, ge=1)
+    entropy_of: Literal["raw", "tempered"] = "raw"
+    count: Literal["all", "active"] = "all"
+    branch_window: OptionalInt = Field(None, ge=1)
+    dynamic_percentile: OptionalFloat = Field(None, ge=0, le=100)
+    think_end_token: Annotated[int | str | None, BeforeValidator(none_words)] = "auto"
+    """The end-of-thinking marker as text or token id; ``auto``: ``</think>`` where the vocabulary has it."""
+    think_gate: bool = True
+    """Whether a sequence stops branching after the marker; giving `think_end_token` switches it on."""
+    threshold_decay: float = Field(0.8, gt=0, le=1)
+    reallocation: Literal["restart"] = "restart"
+    extra_cap: Annotated[str, BeforeValidator(_extra_cap)] = "2M"
+    """The most sequences that a prompt may be granted in stage 2: a number, or a multiple of M."""
+    preset: Literal["default", "paper", "reference"] = "default"
+    seed: int = 0
+    max_rows: int = Field(64, ge=1)
+    """Sequences decoded at once; where it is not given, 64 or `max_sequences`, whichever is more."""
+    tie_margin: Annotated[Literal["auto"] | float | None, BeforeValidator(_tie_margin)] = "auto"
+    """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
+    rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
+    label: str | None = None
+    """Strategy `eager` on any task: a column of the document, or a Jinja template over it."""
+    verifier: str | None = None
+
+    max_gen_toks: int = Field(256, ge=1)
+    temperature: float = Field(0.0, ge=0)
+    top_p: OptionalFloat = Field(None, gt=0, le=1)
+    top_k: OptionalInt = Field(None, ge=0)
+    min_p: OptionalFloat = Field(None, ge=0, le=1)
+    until: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    do_sample: bool | None = None
+
+    @property
+    def extra_cap_sequences(self) -> int:
+        """The per-prompt cap of stage 2 in sequences."""
+        if self.extra_cap.endswith("M"):
+            return math.floor(float(self.extra_cap[:-1]) * self.max_sequences)
+        return int(self.extra_cap)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    def gate(self, cap: int, threshold: float | None = None) -> GateSettings:
+        """The gate of a run that may have ``cap`` sequences, at θ or at ``threshold`` (nats)."""
+        return GateSettings(
+            threshold=self.entropy_threshold if threshold is None else threshold,
+            cap=cap,
+            count=self.count,
+            window=self.branch_window,
+            percentile=self.dynamic_percentile,
+            until_thought_ends=self.think_gate,
+        )
+
+    def warnings(self) -> list[str]:
+        """What is allowed but cannot do what it seems to."""
+        found = []
+        limit = math.log(self.entropy_top_k)
+        if self.strategy != "parallel" and self.max_sequences > 1 and self.entropy_threshold > limit:
+            found.append(
+                f"entropy_threshold={self.entropy_threshold:g} is above ln(entropy_top_k) = {limit:.3f} nats, the most "
+                f"that the entropy of {self.entropy_top_k} tokens can be: nothing will ever branch"
+            )
+        if self.strategy == "parallel" and self.max_sequences > 1 and self.greedy:
+            found.append(
+                f"strategy=parallel at temperature 0 makes max_sequences={self.max_sequences} identical sequences: "
+                f"give a temperature above 0"
+            )
+        return found
+
+
+_EXTEND = (
+    "reallocation=extend is not available yet; reallocation=restart, the paper's, is the one there is: leave it out"
+)
+
+
+def contradictions(*layers: Mapping[str, Any]) -> list[str]:
+    """What the givers (as for `resolve`) say against each other or themselves, and what of it counts."""
+    given, found = _merged(layers), []
+    for layer in layers:
+        lengths = {name: layer[name] for name in (*ALIASES, "max_gen_toks") if name in layer}
+        if len(set(map(str, lengths.values()))) > 1:
+            found.append(f"{_listed(lengths)} are one option: {_merged([layer])['max_gen_toks']} counts")
+    temperature = given.get("temperature", 0)
+    if given.get("do_sample") is False and float(temperature) > 0:
+        found.append(f"do_sample=False wins over temperature={temperature}: the most likely token is always taken")
+    if given.get("do_sample") is True and float(temperature) == 0:
+        found.append("do_sample=True at temperature 0 samples nothing: give a temperature, such as temperature=1.0")
+    return found
+
+
+def overridden(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``weak`` has no effect because ``strong`` gives the same options other values."""
+    stronger = _merged([strong])
+    return {
+        name: value for name, value in _merged([weak]).items() if name in stronger and str(stronger[name]) != str(value)
+    }
+
+
+def _merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One value an option, by its own name; the strongest giver, who comes first, wins."""
+    given: dict[str, Any] = {}
+    for layer in reversed(list(layers)):
+        given |= {ALIASES[name]: layer[name] for name in ALIASES if name in layer}
+        given |= {name: value for name, value in layer.items() if name not in ALIASES}
+    return given
+
+
+def _listed(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items())
+
+
+def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True) -> Options:
+    """Options from several givers, the strongest first; below them stand the preset, then the defaults.
+
+    Raises UsageError in one line for an unknown name (with the near one) or value. ``origin`` begins that line. Where
+    a stronger giver is still to come (not ``complete``), options are not held against the defaults of others.
+    """
+    given = _merged(layers)
+    prefix = f"{origin}: " if origin else ""
+    for name in given:
+        if name not in Options.model_fields:
+            near = near_name(name, Options.model_fields)
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(Options.model_fields)}"
+            raise UsageError(f"{prefix}unknown option {name!r}; {hint}")
+    preset = PRESETS.get(str(given.get("preset", "default")), {})
+    merged = {name: value for name, value in preset.items() if name not in given} | given
+    if given.get("think_end_token") is not None and "think_gate" not in given:
+        merged["think_gate"] = True
+    if isinstance(merged.get("extra_cap"), Mapping):
+        merged["extra_cap"] = merged["extra_cap"].get(merged.get("strategy"), "2M")
+    if merged.get("reallocation") == "extend":
+        raise UsageError(prefix + _EXTEND)
+    try:
+        options = Options(**merged)
+    except ValidationError as error:
+        raise UsageError(prefix + _explain(error)) from error
+    updates: dict[str, Any] = {}
+    if options.do_sample is False:
+        updates["temperature"] = 0.0
+    if "max_rows" not in given:
+        updates["max_rows"] = max(options.max_rows, options.max_sequences)
+    options = options.model_copy(update=updates)
+    if complete or {"max_rows", "max_sequences"} <= given.keys():
+        _check(options, prefix)
+    return options
+
+
+def _check(options: Options, prefix: str) -> None:
+    """Limits that concern more than one option."""
+    if options.strategy != "parallel" and options.max_rows < options.max_sequences:
+        raise UsageError(
+            f"{prefix}max_rows={options.max_rows} is below max_sequences={options.max_sequences}: behind an open gate "
+            f"all sequences of a prompt advance together; give max_rows={options.max_sequences} or more, or fewer "
+            f"max_sequences"
+        )
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line: which option, what came, what is accepted."""
+    problem = error.errors()[0]
+    name, value = str(problem["loc"][0]), problem["input"]
+    accepted = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "literal_error":
+        near = near_name(str(value), re.findall(r"'([^']*)'", accepted))
+        accepted += f"; did you mean {near!r}?" if near else ""
+    return f"{name}={value!r} is not accepted: {name} should be {accepted}"

@@ -1,0 +1,111 @@
+"""What the four strategies do (SPEC 5): the runs of stage 1, who gets the surplus, the runs of stage 2. No state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from eager_lmeval.algorithm.budget import share_surplus
+from eager_lmeval.algorithm.growth import Itinerary, Run
+from eager_lmeval.algorithm.options import Options
+from eager_lmeval.algorithm.tree import Prompt, Tree
+
+__all__ = [
+    "Judge",
+    "Summary",
+    "eligible",
+    "first_stage",
+    "longest_first",
+    "restart_threshold",
+    "second_stage",
+    "share_out",
+    "summarize",
+]
+
+Judge = Callable[[Tree], bool]
+"""Whether a tree holds a correct sequence. The only thing here that looks at labels."""
+
+
+class Summary(NamedTuple):
+    """What the budget, and the rank that spends it, must know of what a rank grew of a prompt in stage 1."""
+
+    sequences: int
+    roots: int
+    tokens: int
+    correct: bool
+    entropies: tuple[float, ...] = ()
+    """Nats; only where the gate of stage 2 depends on them."""
+
+    def joined(self, other: Summary) -> Summary:
+        return Summary(
+            self.sequences + other.sequences,
+            self.roots + other.roots,
+            self.tokens + other.tokens,
+            self.correct or other.correct,
+            self.entropies + other.entropies,
+        )
+
+
+def first_stage(prompt: Prompt, options: Options, roots: int = 0) -> Itinerary:
+    """Stage 1 of a prompt: one tree behind the gate, or for `parallel` what it lacks of M roots beyond ``roots``."""
+    if options.strategy == "parallel":
+        yield Run(prompt, first_root=roots, roots=options.max_sequences - roots)
+    else:
+        yield Run(prompt, gate=options.gate(cap=options.max_sequences))
+
+
+def summarize(tree: Tree, options: Options, judge: Judge | None) -> Summary:
+    """Stage 1 of a prompt, or as much of it as is here. ``judge`` is asked by `eager` alone."""
+    correct = options.strategy == "eager" and judge is not None and judge(tree)
+    may_get_more = (options.strategy == "adapt" and tree.num_sequences >= options.max_sequences) or (
+        options.strategy == "eager" and not correct
+    )
+    entropies = tuple(tree.entropies()) if may_get_more and options.dynamic_percentile is not None else ()
+    return Summary(tree.num_sequences, tree.num_roots, tree.tokens, correct, entropies)
+
+
+def eligible(first: Sequence[Summary], options: Options) -> list[int]:
+    """Places of the prompts that may get of the surplus, in the order in which a remainder goes round."""
+    saturated = [summary.sequences >= options.max_sequences for summary in first]
+    if options.strategy == "adapt":
+        return [place for place, full in enumerate(saturated) if full]
+    if options.strategy == "eager":
+        failing = [place for place, summary in enumerate(first) if not summary.correct]
+        return sorted(failing, key=lambda place: not saturated[place])  # saturated ones first
+    return []
+
+
+def share_out(surplus: int, places: Sequence[int], options: Options) -> dict[int, int]:
+    """Grants by place, in sequences; places that get none are left out."""
+    grants = share_surplus(surplus, places, options.extra_cap_sequences)
+    return {place: grant for place, grant in grants.items() if grant}
+
+
+def longest_first(grants: dict[int, int], first: Sequence[Summary]) -> list[int]:
+    """The places of the grants, the prompt with the most tokens to come first, so that no rank ends with it alone."""
+    return sorted(grants, key=lambda place: -grants[place] * first[place].tokens / first[place].sequences)
+
+
+def second_stage(part: Tree, first: Summary, grant: int, options: Options) -> Itinerary:
+    """`restart`: Algorithm 1 again and again from the bare prompt, until ``part`` has ``grant`` sequences."""
+    saturated = first.sequences >= options.max_sequences
+    number = 0
+    while part.num_sequences < grant:
+        number += 1
+        yield Run(
+            part.prompt,
+            first_root=first.roots + part.num_roots,
+            gate=options.gate(cap=grant - part.num_sequences, threshold=restart_threshold(options, number, saturated)),
+            entropies_so_far=((*first.entropies, *part.entropies()) if options.dynamic_percentile is not None else ()),
+            may_continue=True,
+        )
+
+
+def restart_threshold(options: Options, number: int, saturated: bool) -> float:
+    """θ′ in nats of a prompt's ``number``-th run of stage 2, counted from 1.
+
+    An unsaturated prompt's falls by the decay on every run, a saturated one's does not; from the third run on, either
+    falls by 0.9 on every run besides.
+    """
+    decay = 1.0 if saturated else options.threshold_decay**number
+    return options.entropy_threshold * decay * 0.9 ** max(0, number - 2)

@@ -1,0 +1,231 @@
+"""The command line of `compare`. Imports what computes only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eager_lmeval.commands.amounts import argument, confidence
+from eager_lmeval.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from eager_lmeval.commands.compare.output import Comparison
+    from eager_lmeval.commands.compare.verdict import Limit
+    from eager_lmeval.commands.runs import Run
+
+__all__ = ["add_parser", "compare", "run"]
+
+USAGE = 2
+_STDOUT = Path("-")
+_EPILOG = """\
+exit status: 0 every limit was shown to hold (or none was given), 1 a limit was shown to be exceeded,
+2 wrong usage, unreadable files or runs that should not be compared, 3 inconclusive: too few documents to say either
+
+  eager-lmeval compare baselines/main out/candidate --max-drop pass@max=0.05 --max-increase tokens=10%
+"""
+
+
+def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "compare two runs document by document, and judge the difference"
+    parser = subparsers.add_parser(
+        "compare",
+        help=summary,
+        description=summary,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    folder = "--output_path of a run with --log_samples, or its results_*.json"
+    parser.add_argument("baseline", type=Path, metavar="BASELINE", help=folder)
+    parser.add_argument("candidate", type=Path, metavar="CANDIDATE", help=folder)
+    parser.add_argument(
+        "--max-drop",
+        action="append",
+        default=[],
+        metavar="METRIC=AMOUNT",
+        help="the metric may fall by AMOUNT, or by AMOUNT%% of the baseline; may be given several times",
+    )
+    parser.add_argument(
+        "--max-increase",
+        action="append",
+        default=[],
+        metavar="METRIC=AMOUNT",
+        help="the metric may rise by AMOUNT, or by AMOUNT%% of the baseline; may be given several times",
+    )
+    parser.add_argument("--confidence", type=argument(confidence), default=0.95, help="default 0.95")
+    parser.add_argument(
+        "--power", type=argument(confidence), default=0.8, help="at which detectable sizes are stated (default 0.8)"
+    )
+    parser.add_argument("--task", action="append", default=[], help="only this task; may be given several times")
+    parser.add_argument(
+        "--allow-different", action="store_true", help="compare runs of different options, versions, documents or tasks"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown; - prints it instead of a table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON; - prints it instead of a table")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML; - prints it instead of a table")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compares, writes, and returns the verdict's exit status; 2 if it could not compare, whatever the reason."""
+    try:
+        _check_outputs(args)
+        limits = _limits(args)
+        comparison = compare(
+            args.baseline,
+            args.candidate,
+            limits,
+            confidence=args.confidence,
+            power=args.power,
+            only=args.task,
+            allow_different=args.allow_different,
+        )
+        _write(comparison, args)
+    except (UsageError, OSError):  # `cli.main` says them in one line, with the same status
+        raise
+    except Exception:  # a traceback's own status is 1, which a CI job would read as a regression
+        traceback.print_exc()
+        return USAGE
+    return comparison.verdict.value if comparison.verdict else 0
+
+
+def compare(
+    baseline_path: Path,
+    candidate_path: Path,
+    limits: list[Limit],
+    *,
+    confidence: float = 0.95,
+    power: float = 0.8,
+    only: list[str] | None = None,
+    allow_different: bool = False,
+) -> Comparison:
+    """Reads two runs and judges them; UsageError where they cannot be read or should not be compared."""
+    from eager_lmeval.commands.runs import find_run
+
+    (baseline, about_baseline), (candidate, about_candidate) = find_run(baseline_path), find_run(candidate_path)
+    remarks = [remark for remark in (about_baseline, about_candidate) if remark]
+    if baseline.results_file.resolve() == candidate.results_file.resolve():
+        remarks.append(f"baseline and candidate are the same run, {baseline.results_file}")
+    try:
+        return _compare(baseline, candidate, limits, confidence, power, only or [], allow_different, remarks)
+    except UsageError as error:
+        raise UsageError("\n".join([str(error), *(f"note: {remark}" for remark in remarks)])) from error
+
+
+def _compare(
+    baseline: Run,
+    candidate: Run,
+    limits: list[Limit],
+    confidence: float,
+    power: float,
+    only: list[str],
+    allow_different: bool,
+    remarks: list[str],
+) -> Comparison:
+    from eager_lmeval.commands.compare.output import Comparison, Row
+    from eager_lmeval.commands.compare.pairing import compare_settings, pair_task
+    from eager_lmeval.commands.compare.verdict import decide
+    from eager_lmeval.scores.paired import difference
+
+    tasks, differences = _tasks(baseline, candidate, only)
+    settings = [compare_settings(baseline, candidate, task) for task in tasks]
+    differences += [line for found in settings for line in found.refused]
+    _refuse(differences, allow_different)
+    pairs = [pair_task(baseline, candidate, task) for task in tasks]
+    if strangers := [pair.task for pair in pairs if not pair.documents]:
+        raise UsageError(f"the runs share no document of {', '.join(strangers)}: they were made from different data")
+    unpaired = [line for pair in pairs for line in pair.unpaired]
+    _refuse(unpaired, allow_different)
+    rows = [
+        [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
+        for pair in pairs
+    ]
+    checks = decide(pairs, limits, confidence, power) if limits else []
+    notes = [*remarks, *differences, *unpaired, *(line for found in settings for line in found.noted)]
+    return Comparison(baseline, candidate, confidence, power, list(zip(pairs, rows, strict=True)), checks, notes)
+
+
+def _refuse(differences: list[str], allow_different: bool) -> None:
+    if differences and not allow_different:
+        raise UsageError(
+            "the runs differ in more than the model:\n  "
+            + "\n  ".join(differences)
+            + "\nrun them alike, or compare them as they are with --allow-different"
+        )
+
+
+def _tasks(baseline: Run, candidate: Run, only: list[str]) -> tuple[list[str], list[str]]:
+    """The tasks to compare, and those that only one of the runs has, a line each."""
+    for task in only:
+        for side, run_ in (("baseline", baseline), ("candidate", candidate)):
+            if task not in run_.tasks:
+                raise UsageError(f"the {side} has no task {task!r}; it has {', '.join(run_.tasks)}")
+    shared = [task for task in baseline.tasks if task in candidate.tasks and (not only or task in only)]
+    if not shared:
+        raise UsageError(
+            f"the runs have no task in common: {', '.join(baseline.tasks)} and {', '.join(candidate.tasks)}"
+        )
+    alone = [] if only else sorted({*baseline.tasks} ^ {*candidate.tasks})
+    return shared, [f"task {task} is only in the {_side(task, baseline)}" for task in alone]
+
+
+def _side(task: str, baseline: Run) -> str:
+    return "baseline" if task in baseline.tasks else "candidate"
+
+
+def _limits(args: argparse.Namespace) -> list[Limit]:
+    from eager_lmeval.commands.compare.verdict import parse_limit
+
+    try:
+        return [
+            *(parse_limit(text, "drop") for text in args.max_drop),
+            *(parse_limit(text, "increase") for text in args.max_increase),
+        ]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Each output has a place of its own; UsageError before anything is read, since one would replace the other."""
+    places: dict[Path, str] = {}
+    for option in ("markdown", "json", "junit"):
+        path: Path | None = getattr(args, option)
+        if path is None:
+            continue
+        place = path if path == _STDOUT else path.resolve()
+        if place in places:
+            target = "print" if path == _STDOUT else f"write {path}"
+            raise UsageError(f"--{places[place]} and --{option} would both {target}: give one of them another file")
+        places[place] = option
+
+
+def _write(comparison: Comparison, args: argparse.Namespace) -> None:
+    import json
+
+    from eager_lmeval.commands.compare.output import to_json, to_junit, to_markdown, to_text
+    from eager_lmeval.commands.writing import print_text, save_text
+
+    outputs: list[tuple[Path | None, Callable[[], str]]] = [
+        (args.markdown, lambda: to_markdown(comparison)),
+        (args.json, lambda: json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n"),
+        (args.junit, lambda: to_junit(comparison)),
+    ]
+    print_text(next((text for path, text in outputs if path == _STDOUT), lambda: to_text(comparison))())
+    for path, text in outputs:
+        if path is not None and path != _STDOUT:
+            save_text(path, text())
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(to_markdown(comparison))
+        except OSError as error:  # the verdict stands without the page
+            print(
+                f"eager-lmeval compare: the summary is not in $GITHUB_STEP_SUMMARY, {summary}: {error.strerror}",
+                file=sys.stderr,
+            )

@@ -1,0 +1,188 @@
+"""The documents that two runs share, and whether the runs may be compared at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from eager_lmeval.commands.runs import Run, iter_samples, sample_metrics
+from eager_lmeval.scores.paired import Pairs
+
+__all__ = ["Metric", "Settings", "TaskPair", "compare_settings", "pair_task"]
+
+_SAME_RESULT_SAME_MEANING = frozenset({"seed", "max_rows"})
+"""Options that may differ: a seed is another draw of the same thing, and the batch does not change a result."""
+_LISTED = 10
+"""Documents without a partner that are named; the JSON of a comparison has all."""
+
+
+class _Key(NamedTuple):
+    """A document: its hash, and which of several equal ones it is."""
+
+    doc_hash: str
+    copy: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of the shared documents."""
+
+    name: str
+    pairs: Pairs
+    undefined: int
+    """Shared documents left out because one of the runs has no value."""
+    higher_is_better: bool | None = None
+    """What the task says; None where it says nothing."""
+
+
+@dataclass(frozen=True)
+class TaskPair:
+    """One task of two runs; ``only_*`` are the ``doc_id`` of documents without a partner."""
+
+    task: str
+    documents: int
+    metrics: list[Metric]
+    only_baseline: list[int] = field(default_factory=list)
+    only_candidate: list[int] = field(default_factory=list)
+
+    @property
+    def unpaired(self) -> list[str]:
+        """The documents without a partner, a line a run."""
+        return [
+            f"{self.task}: {len(ids)} {'document' if len(ids) == 1 else 'documents'} only in the {side} (doc_id "
+            + ", ".join(map(str, ids[:_LISTED]))
+            + (", …)" if len(ids) > _LISTED else ")")
+            for side, ids in (("baseline", self.only_baseline), ("candidate", self.only_candidate))
+            if ids
+        ]
+
+
+class Settings(NamedTuple):
+    """How the settings of two runs of a task differ, a line each."""
+
+    refused: list[str]
+    """What makes a difference of the figures something else than the model's."""
+    noted: list[str]
+    """What a reader should know."""
+
+
+def compare_settings(baseline: Run, candidate: Run, task: str) -> Settings:
+    """In what two runs of a task differ beside the model."""
+    refused = [*_unequal(task, _settings(baseline, task), _settings(candidate, task)).values()]
+    noted = []
+    pools = baseline.pools(task), candidate.pools(task)
+    if bool(pools[0]) != bool(pools[1]):
+        without, made = ("candidate", "baseline") if pools[0] else ("baseline", "candidate")
+        refused.append(f"{task}: the {without} was not made with --model eager, the {made} was")
+    elif not pools[0]:
+        refused += _unequal(task, _generation(baseline, task), _generation(candidate, task)).values()
+    elif len(pools[0]) != len(pools[1]):
+        refused.append(f"{task}: the baseline has {len(pools[0])} sets of options, the candidate {len(pools[1])}")
+    else:
+        for number, (ours, theirs) in enumerate(zip(*(map(_options, some) for some in pools), strict=True), 1):
+            suffix = f" (option set {number})" if len(pools[0]) > 1 else ""
+            for name, line in _unequal(task, ours, theirs, suffix).items():
+                if _is_new_default(name, ours, theirs):
+                    noted.append(f"{line}: the default of an option that one of the releases lacks")
+                else:
+                    refused.append(line)
+    return Settings(refused, noted)
+
+
+def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
+    """Aligns the samples of a task by document hash."""
+    ours, our_ids = _values(baseline, task)
+    theirs, their_ids = _values(candidate, task)
+    shared = [key for key in our_ids if key in their_ids]
+    metrics = []
+    better = {**_higher_is_better(candidate, task), **_higher_is_better(baseline, task)}
+    for name in ours:
+        if name not in theirs:
+            continue
+        table = np.array([[ours[name].get(key, np.nan), theirs[name].get(key, np.nan)] for key in shared])
+        table = table.reshape(len(shared), 2)
+        known = ~np.isnan(table).any(axis=1)
+        if known.any():
+            pairs = Pairs(table[known, 0], table[known, 1])
+            metrics.append(Metric(name, pairs, int((~known).sum()), better.get(name.partition(",")[0])))
+    return TaskPair(
+        task,
+        len(shared),
+        metrics,
+        sorted(doc_id for key, doc_id in our_ids.items() if key not in their_ids),
+        sorted(doc_id for key, doc_id in their_ids.items() if key not in our_ids),
+    )
+
+
+def _unequal(task: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], suffix: str = "") -> dict[str, str]:
+    """A line for each name whose values differ; a name that is not there has the value None."""
+
+    def said(side: Mapping[str, Any], name: str) -> str:
+        if name not in side:
+            return "not recorded"
+        return "none" if side[name] is None else repr(side[name])
+
+    return {
+        name: f"{task}: {name}{suffix} is {said(ours, name)} in the baseline and {said(theirs, name)} in the candidate"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    }
+
+
+def _settings(run: Run, task: str) -> dict[str, Any]:
+    """What must be equal for every task and model."""
+    results = run.results
+    return {
+        "task version": (results.get("versions") or {}).get(task),
+        "few-shot examples": (results.get("n-shot") or {}).get(task),
+        "chat template": results.get("chat_template_sha"),
+        "system instruction": results.get("system_instruction_sha"),
+    }
+
+
+def _generation(run: Run, task: str) -> dict[str, Any]:
+    """What must be equal beside that where the model was another one than `eager`."""
+    config = (run.results.get("configs") or {}).get(task) or {}
+    return {"--gen_kwargs": run.config.get("gen_kwargs") or {}, "generation": config.get("generation_kwargs")}
+
+
+def _options(pool: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal beside that where it was `eager`: the resolved options."""
+    return {name: value for name, value in pool["options"].items() if name not in _SAME_RESULT_SAME_MEANING}
+
+
+def _is_new_default(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether one side was made before the option existed and the other left it as it is.
+
+    A baseline then goes on serving after an update that adds an option. A value that somebody chose is a difference.
+    """
+    from eager_lmeval.algorithm.options import Options
+
+    if (name in ours) == (name in theirs) or name not in Options.model_fields:
+        return False
+    return bool({**ours, **theirs}[name] == Options.model_fields[name].default)
+
+
+def _higher_is_better(run: Run, task: str) -> Mapping[str, bool | None]:
+    return (run.results.get("higher_is_better") or {}).get(task) or {}
+
+
+def _values(run: Run, task: str) -> tuple[dict[str, dict[_Key, float]], dict[_Key, int]]:
+    """Values by metric and document, and the documents' ids; a second filter's metrics get its name."""
+    by_filter: dict[str, dict[str, dict[_Key, float]]] = {}
+    copies: Counter[tuple[str, str]] = Counter()
+    ids: dict[_Key, int] = {}
+    for sample in iter_samples(run, task):
+        name, doc_hash = sample["filter"], sample["doc_hash"]
+        key = _Key(doc_hash, copies[name, doc_hash])
+        copies[name, doc_hash] += 1
+        ids[key] = sample["doc_id"]
+        for metric, value in sample_metrics(sample).items():
+            by_filter.setdefault(name, {}).setdefault(metric, {})[key] = value
+    if len(by_filter) == 1:
+        return next(iter(by_filter.values())), ids
+    return {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}, ids

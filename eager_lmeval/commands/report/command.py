@@ -1,0 +1,49 @@
+"""The command line of `report`. Imports what computes only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "show runs as one page: scores, costs, budget, and every document's tree"
+    parser = subparsers.add_parser("report", help=summary, description=summary)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="--output_path of a run with --log_samples, or a results_*.json",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default report.html; Markdown is printed")
+    parser.add_argument("--format", choices=("html", "markdown"), default="html")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the page or the Markdown; UsageError if the runs cannot be read or the file cannot be written."""
+    from eager_lmeval.commands.report.content import read_runs
+    from eager_lmeval.commands.writing import print_text, save_text
+
+    scored = read_runs(args.runs)
+    if args.format == "markdown":
+        from eager_lmeval.commands.report.markdown import to_markdown
+
+        text, output = to_markdown(scored), args.output
+    else:
+        from eager_lmeval.commands.report.page import to_html
+
+        text, output = to_html(scored), args.output or Path("report.html")
+    if output is None:
+        print_text(text)
+        return 0
+    save_text(output, text)
+    print_text(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB\n")
+    return 0

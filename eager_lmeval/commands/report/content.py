@@ -1,0 +1,143 @@
+"""Runs as figures and documents: everything that the page and the Markdown say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eager_lmeval.commands.report.trees import Document, pool_key, read_document
+from eager_lmeval.commands.runs import Run, find_runs, iter_samples, sample_metrics
+from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.scoring import COSTS
+from eager_lmeval.scores.stats import bootstrap_interval, known, mean, total
+
+__all__ = ["Estimate", "Flags", "Listed", "Scored", "read_runs"]
+
+
+class Estimate(NamedTuple):
+    """A mean over the documents with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    defined: int
+
+
+class Flags(NamedTuple):
+    """What the page filters by."""
+
+    failing: bool
+    saturated: bool
+    truncated: bool
+    granted: bool
+
+
+class Listed(NamedTuple):
+    """A document and what its run says of it."""
+
+    document: Document
+    flags: Flags
+    grant: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One task of one run."""
+
+    run: Run
+    task: str
+    metrics: dict[str, Estimate]
+    totals: dict[str, float]
+    documents: list[Listed]
+
+    @property
+    def pools(self) -> list[Mapping[str, Any]]:
+        return self.run.pools(self.task)
+
+    @property
+    def labels_used(self) -> bool:
+        return any(pool.get("labels_used") for pool in self.pools)
+
+    @property
+    def seconds(self) -> float | None:
+        return sum(pool["seconds"] for pool in self.pools) if self.pools else None
+
+    def option(self, name: str) -> str:
+        """An option's value; several pools may have several, and θ means nothing where nothing branches."""
+        if name == "entropy_threshold" and self.option("strategy") == "parallel":
+            return "–"
+        values = list(dict.fromkeys(str(pool["options"].get(name)) for pool in self.pools))
+        return ", ".join(values) if values else "–"
+
+    @property
+    def headline(self) -> str | None:
+        """The metric of the trade-off plot."""
+        return "pass@max" if "pass@max" in self.metrics else next(iter(self.metrics), None)
+
+
+def read_runs(paths: Sequence[Path]) -> list[Scored]:
+    """Every task of every run at the paths, in the order given; UsageError where one cannot be read."""
+    runs = [run for path in paths for run in find_runs(path)]
+    unique = {run.results_file.resolve(): run for run in runs}
+    scored = [_score(run, task) for run in unique.values() for task in run.tasks]
+    if not scored:
+        raise UsageError(f"{', '.join(map(str, paths))}: the runs scored no task")
+    return scored
+
+
+def _score(run: Run, task: str) -> Scored:
+    columns: dict[str, list[float]] = {}
+    documents: list[Document] = []
+    failed: list[bool] = []
+    first_filter: str | None = None
+    for sample in iter_samples(run, task):
+        first_filter = first_filter or sample["filter"]
+        several = sample["filter"] != first_filter
+        metrics = sample_metrics(sample)
+        for name, value in metrics.items():
+            columns.setdefault(f"{name},{sample['filter']}" if several else name, []).append(value)
+        if not several:
+            document = read_document(sample)
+            documents.append(document)
+            failed.append(_failed(document, metrics))
+    totals = {name: total(columns.pop(name)) for name in COSTS if name in columns}
+    order = sorted(range(len(documents)), key=lambda place: documents[place].doc_id)
+    grants = _grants(run.pools(task), [documents[place] for place in order])
+    listed = [
+        Listed(documents[place], _flags(documents[place], grant, failed[place]), grant)
+        for place, grant in zip(order, grants, strict=True)
+    ]
+    return Scored(run, task, {name: _estimate(values) for name, values in columns.items()}, totals, listed)
+
+
+def _failed(document: Document, metrics: Mapping[str, float]) -> bool:
+    """No correct sequence; where nothing could be graded, 0 in the first metric."""
+    if document.num_correct is not None:
+        return document.num_correct == 0
+    return next(iter(metrics.values()), math.nan) == 0
+
+
+def _flags(document: Document, grant: int, failing: bool) -> Flags:
+    most = document.max_sequences
+    branching = document.pool_key[0] != "parallel"
+    saturated = bool(most) and branching and document.num_sequences - grant >= (most or 0)
+    return Flags(failing, saturated, document.truncated > 0, grant > 0)
+
+
+def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -> list[int]:
+    """Each document's granted sequences: the ledger counts a pool's prompts in the dataset's order."""
+    ledgers = {pool_key(pool["options"]): pool["ledger"].get("grants") or {} for pool in pools}
+    counted: dict[tuple[Any, ...], int] = {}
+    grants = []
+    for document in documents:
+        place = counted.get(document.pool_key, 0)
+        counted[document.pool_key] = place + 1
+        grants.append(int(ledgers.get(document.pool_key, {}).get(str(place), 0)))
+    return grants
+
+
+def _estimate(values: Sequence[float]) -> Estimate:
+    return Estimate(mean(values), *bootstrap_interval(values), len(known(values)))

@@ -1,0 +1,83 @@
+"""The report for a terminal or a pull request."""
+
+from __future__ import annotations
+
+import math
+
+from eager_lmeval.commands.report.content import Estimate, Scored
+from eager_lmeval.commands.writing import markdown_cell
+from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
+
+__all__ = ["ledger_lines", "to_markdown"]
+
+
+def to_markdown(scored: list[Scored]) -> str:
+    """A table a task, the ledgers, and which documents to look at."""
+    lines = ["# EAGER report", ""]
+    for task in dict.fromkeys(entry.task for entry in scored):
+        entries = [entry for entry in scored if entry.task == task]
+        lines += [f"## {markdown_cell(task)}", "", *_table(entries, scored), ""]
+        for entry in entries:
+            lines += _details(entry, scored.index(entry) + 1)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def ledger_lines(entry: Scored) -> list[str]:
+    """Where each pool's budget came from and where it went, in sentences."""
+    lines = []
+    for pool in entry.pools:
+        ledger = pool["ledger"]
+        if not ledger:
+            continue
+        budget = ledger["max_sequences"] * ledger["prompts"]
+        granted = len(ledger["grants"])
+        lines.append(
+            f"{ledger['prompts']} prompts of at most {ledger['max_sequences']} sequences, {budget:,} in all: "
+            f"{ledger['used']:,} used in stage 1, {ledger['surplus']:,} saved; {ledger['eligible']} prompts eligible, "
+            f"{granted} granted {ledger['granted']:,}, {ledger['spent']:,} spent, {ledger['left']:,} left"
+        )
+    return lines
+
+
+def estimate(value: Estimate) -> str:
+    if math.isnan(value.mean):
+        return "undefined"
+    if value.defined < 2:
+        return f"{value.mean:.3f}"  # one document has no interval
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
+    metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
+    headings = ["run", "model", "strategy", "M", "θ", "T", *metrics, *COSTS, "seconds"]
+    rows = [
+        [
+            f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
+            entry.run.model,
+            *(entry.option(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")),
+            *(estimate(entry.metrics[name]) if name in entry.metrics else "–" for name in metrics),
+            *(total(entry, name) for name in COSTS),
+            "–" if entry.seconds is None else f"{entry.seconds:.1f}",
+        ]
+        for entry in entries
+    ]
+    return [
+        f"| {' | '.join(map(markdown_cell, headings))} |",
+        "| --- | --- | --- |" + " ---: |" * (len(headings) - 3),
+        *(f"| {' | '.join(map(markdown_cell, row))} |" for row in rows),
+    ]
+
+
+def total(entry: Scored, name: str) -> str:
+    value = entry.totals.get(name, math.nan)
+    return "–" if math.isnan(value) else f"{value:,.0f}"
+
+
+def _details(entry: Scored, number: int) -> list[str]:
+    flags = [listed.flags for listed in entry.documents]
+    counted = {name: sum(getattr(flag, name) for flag in flags) for name in ("failing", "saturated", "truncated")}
+    lines = [f"- #{number}: {len(flags)} documents, " + ", ".join(f"{n} {name}" for name, n in counted.items())]
+    lines += [f"  - {line}" for line in ledger_lines(entry)]
+    if entry.labels_used:
+        lines.append(f"  - {UPPER_BOUND}")
+    return lines

@@ -1,0 +1,160 @@
+"""What a sweep is asked to run: its configuration and its cells, checked before a model is loaded."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eager_lmeval.errors import UsageError
+
+if TYPE_CHECKING:
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+__all__ = ["AXES", "Cell", "cells_of", "check_cells", "check_tasks", "evaluator_config", "read_settings"]
+
+AXES = ("strategy", "max_sequences", "temperature", "entropy_threshold")
+_REFUSED: Mapping[str, str] = {
+    "predict_only": "the table needs scores",
+    "use_cache": "finished cells are kept anyway, and journal=DIR in model_args keeps prompts of the one in progress",
+    "show_config": "the results file of each cell holds its configuration",
+    "wandb_args": "report and the tables show the cells",
+    "wandb_config_args": "report and the tables show the cells",
+    "trackio_args": "report and the tables show the cells",
+    "hf_hub_log_args": "cells are written below output_path alone",
+}
+"""Keys of lm_eval run --config that a sweep does not honour, and why."""
+
+
+class Cell(NamedTuple):
+    """One combination; an axis that the sweep leaves out is None and stays as the configuration has it."""
+
+    strategy: str | None
+    max_sequences: int | None
+    temperature: float | None
+    entropy_threshold: float | None
+
+    @property
+    def folder(self) -> str:
+        values = zip(("", "M", "T", "theta"), self, strict=True)
+        return "_".join(f"{letter}{value}" for letter, value in values if value is not None) or "only"
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+    @property
+    def gen_kwargs(self) -> dict[str, Any]:
+        if self.temperature is None:
+            return self.given
+        return self.given | {"do_sample": self.temperature > 0}
+
+
+def cells_of(sweep: Mapping[str, Any]) -> list[Cell]:
+    """All combinations, the strategies one after another; `parallel` has no threshold, so each is there once."""
+    for name in sweep:
+        if name not in AXES:
+            raise UsageError(f"sweep has no axis {name!r}; there are {', '.join(AXES)}")
+    axes = [_listed(name, sweep.get(name)) for name in AXES]
+    if all(axis == [None] for axis in axes):
+        raise UsageError(f"the configuration's key 'sweep' is empty; give it lists for {', '.join(AXES)}")
+    cells = [Cell(*values) for values in itertools.product(*axes)]
+    return list(
+        dict.fromkeys(cell._replace(entropy_threshold=None) if cell.strategy == "parallel" else cell for cell in cells)
+    )
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    values = [None] if value is None else value if isinstance(value, list) else [value]
+    if not values or any(isinstance(one, list | Mapping) for one in values):
+        raise UsageError(f"sweep: {name}={value!r} is not accepted: give one value or a list of them")
+    return list(dict.fromkeys(values))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The configuration with its key `sweep`; UsageError if it is no configuration, or has keys without effect."""
+    import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("sweep"), dict):
+        raise UsageError(
+            f"{path} needs a key 'sweep' beside what lm_eval run --config takes; see eager-lmeval sweep -h"
+        )
+    if settings.get("model", "eager") != "eager":
+        raise UsageError(f"{path}: a sweep is over --model eager, not {settings['model']!r}")
+    for name, reason in _REFUSED.items():
+        if settings.get(name):
+            raise UsageError(f"{path}: a sweep does not honour {name}: {reason}; leave it out")
+    if settings.get("log_samples") is False:
+        raise UsageError(f"{path}: log_samples: false is not accepted: a sweep always logs samples; leave it out")
+    return settings
+
+
+def evaluator_config(path: Path, settings: Mapping[str, Any]) -> EvaluatorConfig:
+    """The harness's own reading of the configuration without `sweep`; UsageError for what it does not accept."""
+    from dataclasses import fields
+
+    import yaml
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    _refuse_unknown(path, settings, [field.name for field in fields(EvaluatorConfig)])
+    if not settings.get("tasks"):
+        raise UsageError(f"{path} names no tasks; add such as tasks: [eager_demo]")
+    if not isinstance(settings.get("cache_requests") or {}, dict):
+        raise UsageError(f"{path}: cache_requests is not accepted; in a file it is {{cache_requests: true}}")
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "config.yaml"
+        plain.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+        try:
+            return EvaluatorConfig.from_config(plain)
+        except (TypeError, ValueError, OSError) as error:
+            raise UsageError(f"{path}: {error}") from error
+
+
+def _refuse_unknown(path: Path, settings: Iterable[str], known: list[str]) -> None:
+    from eager_lmeval.algorithm.options import Options
+    from eager_lmeval.errors import near_name
+
+    for name in settings:
+        if name in known:
+            continue
+        near = near_name(str(name), [*known, "sweep"])
+        hint = f"did you mean {near!r}?" if near else f"known are sweep, {', '.join(known)}"
+        if name in Options.model_fields:
+            hint = "options of eager stand in model_args or gen_kwargs, and those to vary in sweep"
+        raise UsageError(f"{path}: unknown key {name!r}; {hint}")
+
+
+def check_cells(cells: Iterable[Cell], config: EvaluatorConfig) -> None:
+    """UsageError for options that `eager` would refuse, in whichever cell. Those of documents are not known here."""
+    from eager_lmeval.algorithm.options import Options, resolve
+
+    from_model = {name: value for name, value in config.model_args.items() if name in Options.model_fields}
+    for cell in cells:
+        origin = f"cell {cell.folder}"
+        resolve(cell.given, origin=origin)
+        resolve({**(config.gen_kwargs or {}), **cell.gen_kwargs}, from_model, origin=origin)
+
+
+def check_tasks(tasks: Mapping[str, Any], config: EvaluatorConfig) -> None:
+    """UsageError for tasks that generate nothing, and for programs that nobody allowed to run."""
+    scored = [name for name, task in tasks.items() if task.OUTPUT_TYPE != "generate_until"]
+    if scored:
+        raise UsageError(
+            f"{', '.join(scored)} generate nothing, so the cells of a sweep would be the same; leave them out of tasks"
+        )
+    unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
+    if unsafe and not config.confirm_run_unsafe_code:
+        raise UsageError(
+            f"the answers of {', '.join(unsafe)} are programs, and grading runs them; give confirm_run_unsafe_code: "
+            f"true if that is what you want"
+        )

@@ -1,0 +1,167 @@
+"""The table of a sweep, laid out as in the appendix of the EAGER paper: Full Parallel on top, then θ by θ."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from eager_lmeval.commands.runs import Run, is_companion
+
+__all__ = ["Row", "rows_of", "to_csv", "to_latex", "to_markdown"]
+
+MEASURES = {"p@k": "pass@max", "c@max": "cons@max", "PR": "pass_rate"}
+"""The paper's names for the metrics; a task without them is shown with its own. To either come the costs."""
+_COSTS = {"#T": "tokens", "#S": "sequences"}
+"""Sums over the documents."""
+_NAMES = {"parallel": "Full Parallel", "init": "EAGER-init", "adapt": "EAGER-adapt", "eager": "EAGER (labels)"}
+
+
+class Row(NamedTuple):
+    """One cell of a sweep on one task."""
+
+    task: str
+    max_sequences: int
+    strategy: str
+    threshold: float | None
+    """None for Full Parallel, which has none."""
+    temperature: float
+    measures: dict[str, float]
+    """By the name of their column: the scores, then the costs."""
+
+    @property
+    def measure(self) -> str:
+        """The column of the trade-off plot."""
+        return next(iter(self.measures))
+
+    @property
+    def headline(self) -> float:
+        return self.measures[self.measure]
+
+    @property
+    def method(self) -> str:
+        name = _NAMES[self.strategy]
+        return name if self.threshold is None else f"{name}, θ = {self.threshold:g}"
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        order = list(_NAMES).index(self.strategy)
+        return self.task, self.max_sequences, order, self.threshold or 0.0, self.temperature
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """One row a run and task, in the table's order."""
+    rows = []
+    for run in runs:
+        for task in run.tasks:
+            options = run.pools(task)[0]["options"]
+            rows.append(
+                Row(
+                    task,
+                    options["max_sequences"],
+                    options["strategy"],
+                    None if options["strategy"] == "parallel" else options["entropy_threshold"],
+                    options["temperature"],
+                    _scores(run, task) | _costs(run, task),
+                )
+            )
+    return sorted(rows, key=lambda row: row.place)
+
+
+def _scores(run: Run, task: str) -> dict[str, float]:
+    """The paper's measures, under whichever filter they stand; for a task that has none of them, its own metrics."""
+    paper = {name: run.value(task, metric) for name, metric in MEASURES.items()}
+    if not all(map(math.isnan, paper.values())):
+        return paper
+    own = {key: value for key, value in run.values(task).items() if not is_companion(key[0])}
+    return {metric if variant == "none" else f"{metric},{variant}": value for (metric, variant), value in own.items()}
+
+
+def _costs(run: Run, task: str) -> dict[str, float]:
+    return {name: float(sum(pool[cost] for pool in run.pools(task))) for name, cost in _COSTS.items()}
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    parts = []
+    for (task, most), temperatures, names, lines in _tables(rows):
+        headings = ["method", *(f"T = {t:g} {name}" for t in temperatures for name in names)]
+        parts.append(f"### {task}, M = {most}\n")
+        parts.append(f"| {' | '.join(headings)} |")
+        parts.append("| --- |" + " ---: |" * (len(headings) - 1))
+        parts += [f"| {' | '.join(line)} |" for line in lines]
+        parts.append("")
+    if any(row.strategy == "eager" for row in rows):
+        parts.append("EAGER (labels): right answers decided who got the saved budget, an upper bound.\n")
+    return "\n".join(parts)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line a cell and task; a column that a task has not is empty there."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row.measures))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["task", "max_sequences", "strategy", "entropy_threshold", "temperature", *names])
+    for row in rows:
+        threshold = "" if row.threshold is None else row.threshold
+        values = [row.measures.get(name, "") for name in names]
+        writer.writerow([row.task, row.max_sequences, row.strategy, threshold, row.temperature, *values])
+    return text.getvalue()
+
+
+def to_latex(rows: Sequence[Row]) -> str:
+    """One tabular a task and M, for a document with booktabs."""
+    parts = []
+    for (task, most), temperatures, measures, lines in _tables(rows):
+        width = len(measures)
+        groups = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{$T = {t:g}$}}" for t in temperatures)
+        names = " & ".join(_latex(name) for _ in temperatures for name in measures)
+        body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
+        parts += [
+            f"% {task}, M = {most}",
+            rf"\begin{{tabular}}{{l{'r' * width * len(temperatures)}}}",
+            r"\toprule",
+            rf" & {groups} \\",
+            rf"method & {names} \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+class _Table(NamedTuple):
+    key: tuple[str, int]
+    """Task and M."""
+    temperatures: list[float]
+    measures: list[str]
+    lines: list[list[str]]
+    """One a method: its name, then texts by temperature and measure."""
+
+
+def _tables(rows: Sequence[Row]) -> list[_Table]:
+    tables = []
+    for key in dict.fromkeys((row.task, row.max_sequences) for row in rows):
+        own = [row for row in rows if (row.task, row.max_sequences) == key]
+        temperatures = sorted({row.temperature for row in own})
+        names = list(own[0].measures)
+        lines = []
+        for method in dict.fromkeys(row.method for row in own):
+            found = {row.temperature: row.measures for row in own if row.method == method}
+            cells = [_text(name, found.get(t, {}).get(name)) for t in temperatures for name in names]
+            lines.append([method, *cells])
+        tables.append(_Table(key, temperatures, names, lines))
+    return tables
+
+
+def _text(name: str, value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if name in _COSTS else f"{value:.3f}"
+
+
+def _latex(text: str) -> str:
+    return text.replace("#", r"\#").replace("θ", r"$\theta$").replace("_", r"\_").replace("–", "--")

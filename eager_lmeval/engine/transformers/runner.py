@@ -1,0 +1,283 @@
+"""The tensors of the transformers engine: prefill, decode over slots, and what a model must be for that."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from eager_lmeval.algorithm.readout import Readout
+from eager_lmeval.engine.float64 import in_float64
+from eager_lmeval.engine.runner import OutOfMemory, Prefix
+from eager_lmeval.engine.sampling import Sampling, read
+from eager_lmeval.engine.transformers.cache import SlotCache, Snapshot
+from eager_lmeval.errors import UsageError
+
+__all__ = ["ModelRunner", "require_supported"]
+
+ATTENTION = ("sdpa", "eager")
+"""Attention implementations that take the explicit masks of a decode step."""
+
+EXACT_SPAN = 512
+"""Positions that a float64 pass takes at once, which bounds the memory of its attention."""
+
+MASK = Tensor | dict[str, Tensor]
+
+
+class ModelRunner:
+    """Runs a transformers causal LM over slots. Implements `engine.runner.Runner`.
+
+    ``max_length`` is the most positions that any row will have. Raises UsageError for a model that cannot be served.
+    """
+
+    def __init__(self, model: PreTrainedModel, autocast_dtype: torch.dtype | None = None, max_length: int = 0) -> None:
+        require_supported(model, max_length)
+        self._model = model
+        self._autocast_dtype = autocast_dtype
+        self._windows = _windows_by_type(_text_config(model))
+        self._cache = SlotCache(_text_config(model).num_hidden_layers)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
+        self._like: Snapshot | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its input: that of its embeddings, which need not be that of every layer."""
+        embeddings: Any = self._model.get_input_embeddings()
+        device: torch.device = embeddings.weight.device
+        if device.type == "meta":  # accelerate has offloaded them, and brings them where they run
+            return torch.device(embeddings._hf_hook.execution_device)
+        return device
+
+    @property
+    def slots(self) -> int:
+        return self._cache.slots
+
+    @torch.inference_mode()
+    def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
+        """One forward pass over right-padded prompts: causal attention keeps the padding out of what comes before."""
+        length = max(map(len, prompts))
+        ids = torch.zeros((len(prompts), length), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        last = torch.tensor([len(prompt) - 1 for prompt in prompts])
+        kept, place = torch.unique(last, return_inverse=True)
+        cache = DynamicCache()
+        with self._running():
+            logits = self._forward(
+                ids, torch.arange(length).expand(len(prompts), -1), None, cache, kept.to(self.device)
+            )  # (prompts, kept, vocab)
+            if not self._keeps_logits:
+                logits = logits[:, kept.to(logits.device)]
+            prefixes = []
+            for row, prompt in enumerate(prompts):
+                layers = [
+                    (layer.keys[row, :, : len(prompt)].clone(), layer.values[row, :, : len(prompt)].clone())
+                    for layer in cache.layers
+                    if isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
+                ]
+                prefixes.append(Prefix(Snapshot(layers), logits[row, place[row]].clone()))
+        self._like = prefixes[0].snapshot
+        return prefixes
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        tokens: list[int],
+        lengths: list[int],
+        first_logits: list[Tensor],
+        uniforms: NDArray[np.float64],
+        sampling: Sampling,
+        limit: int,
+    ) -> list[Readout]:
+        with self._running():
+            passes = -(-len(tokens) // limit)
+            rows = -(-len(tokens) // passes) if passes else 0  # passes of equal size
+            parts = [
+                self._decode_span(start, tokens[start : start + rows], lengths[start : start + rows])
+                for start in range(0, len(tokens), rows or 1)
+            ]
+            if first_logits:
+                parts.append(torch.stack(first_logits))
+            logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
+            return read(logits, torch.from_numpy(uniforms).to(logits.device), sampling)
+
+    @torch.inference_mode()
+    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+        cache = DynamicCache()
+        ids = torch.tensor([token_ids])
+        positions = torch.arange(len(token_ids))[None]
+        with _translated_memory_errors(), in_float64(self._model):
+            for start in range(0, len(token_ids), EXACT_SPAN):
+                span = slice(start, start + EXACT_SPAN)
+                logits = self._forward(ids[:, span], positions[:, span], None, cache, 1)[:, -1]  # (1, vocab)
+            return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling)[0]
+
+    def _decode_span(self, start: int, tokens: list[int], lengths: list[int]) -> Tensor:
+        """Logits (rows, vocab) of slots ``start`` and on, each taking one token at its own position."""
+        inputs = torch.tensor([tokens, lengths], device=self.device)  # (2, rows)
+        longest = max(lengths) + 1
+        self._cache.span(start, inputs[1], longest)
+        mask = self._mask(inputs[1], longest)
+        return self._forward(inputs[0][:, None], inputs[1][:, None], mask, self._cache, 1)[:, -1]
+
+    def _forward(
+        self, ids: Tensor, positions: Tensor, mask: MASK | None, cache: SlotCache | DynamicCache, keep: int | Tensor
+    ) -> Tensor:
+        device = self.device
+        options = {"logits_to_keep": keep} if self._keeps_logits else {}
+        logits: Tensor = self._model(
+            input_ids=ids.to(device),
+            position_ids=positions.to(device),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            **options,
+        ).logits
+        return logits
+
+    def _mask(self, positions: Tensor, length: int) -> MASK:
+        """What each row may see: its own positions up to the newest, within each layer type's window.
+
+        Additive, (rows, 1, 1, length); a dict by layer type for models that mix them.
+        """
+        column = torch.arange(length, device=positions.device)
+        behind = positions[:, None] - column  # (rows, length)
+        masks = {}
+        for layer_type, window in self._windows.items():
+            hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
+            mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=positions.device)
+            masks[layer_type] = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)[:, None, None]
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def reserve(self, slots: int, length: int) -> None:
+        assert self._like is not None, "something was prefilled before anything is decoded"
+        with self._running(), torch.inference_mode():
+            self._cache.reserve(slots, length, self._like)
+
+    @torch.inference_mode()
+    def shrink(self, slots: int) -> None:
+        self._cache.shrink(slots)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def copy(self, moves: list[tuple[int, int]], length: int) -> None:
+        self._cache.copy([source for source, _ in moves], [destination for _, destination in moves], length)
+
+    @torch.inference_mode()
+    def park(self, slot: int, length: int) -> Snapshot:
+        return self._cache.snapshot(slot, length, torch.device("cpu"))
+
+    @torch.inference_mode()
+    def restore(self, slot: int, snapshot: Snapshot) -> None:
+        with _translated_memory_errors():
+            self._cache.restore(slot, snapshot)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Autocast where it was asked for; the device's lack of memory in the loop's terms."""
+        autocast = torch.autocast(
+            self.device.type, dtype=self._autocast_dtype, enabled=self._autocast_dtype is not None
+        )
+        with _translated_memory_errors(), autocast:
+            yield
+
+
+@contextmanager
+def _translated_memory_errors() -> Iterator[None]:
+    """The device's lack of memory in the loop's terms."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(str(error).partition("\n")[0]) from error
+
+
+def require_supported(model: PreTrainedModel, max_length: int = 0) -> None:
+    """Raises UsageError, with the reason and what to use instead, for a model that slots cannot serve.
+
+    ``max_length`` is the most positions that a row will have.
+    """
+    config = _text_config(model)
+    name = config.model_type
+    if model.config.is_encoder_decoder:
+        raise UsageError(
+            f"model type {name!r} is an encoder-decoder; eager grows trees with causal language models only: "
+            f"take a decoder-only model, or --model hf for this one"
+        )
+    if reason := _cannot_serve(model, config):
+        raise UsageError(
+            f"model type {name!r} has {reason}; eager serves full and sliding attention, one key-value cache a layer: "
+            f"take such a model, or --model hf for this one"
+        )
+    switch = _rope_switch(config)
+    if max_length > switch:
+        raise UsageError(
+            f"model type {name!r} changes its rotary frequencies for the whole batch when one row passes {switch} "
+            f"positions, so a row's tokens would depend on its neighbours; give max_length={switch} in --model_args, "
+            f"or take a model with fixed frequencies (such as yarn or linear)"
+        )
+    if config._attn_implementation not in ATTENTION:
+        raise UsageError(
+            f"attention implementation {config._attn_implementation!r} takes no explicit masks; "
+            f"add attn_implementation=sdpa (or eager) to --model_args"
+        )
+
+
+def _rope_switch(config: PreTrainedConfig) -> float:
+    """Positions beyond which transformers computes rotary frequencies by the batch's longest row; inf: never."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    switches = [math.inf]
+    for parameters in (rope, *rope.values()):  # some models nest them by layer type
+        kind = parameters.get("rope_type") if isinstance(parameters, dict) else None
+        if kind == "longrope":
+            switches.append(parameters["original_max_position_embeddings"])
+        elif kind == "dynamic":
+            switches.append(config.max_position_embeddings)
+    return min(switches)
+
+
+def _cannot_serve(model: PreTrainedModel, config: PreTrainedConfig) -> str | None:
+    """What of a model slots cannot serve, if there is anything."""
+    others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if others or getattr(config, "attention_chunk_size", None):
+        return (
+            f"layers that cannot fork by copying keys and values ({', '.join(sorted(others)) or 'chunked attention'})"
+        )
+    if getattr(model, "_is_stateful", False):
+        return "a recurrent state, which cannot fork by copying keys and values"
+    if "local" in getattr(config, "attention_layers", []):  # GPT-Neo masks by the batch's longest row
+        return "local attention whose masks take all rows to be equally long"
+    if config.model_type == "bloom" or getattr(config, "alibi", False):
+        return "attention biases (ALiBi) that are computed from two-dimensional masks"
+    if getattr(config, "num_kv_shared_layers", 0):
+        return "layers that share their keys and values"
+    return None
+
+
+def _unwrapped(model: Any) -> Any:
+    """The model inside PEFT's, whose own `forward` takes whatever comes."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
+    return model.config.get_text_config(decoder=True)
+
+
+def _windows_by_type(config: PreTrainedConfig) -> dict[str, int | None]:
+    """The attention window, in positions, of each layer type of the model; None where it sees all positions."""
+    layers = DynamicCache(config=config).layers
+    types = getattr(config, "layer_types", None) or ["all"] * len(layers)
+    return {
+        layer_type: layer.sliding_window if isinstance(layer, DynamicSlidingWindowLayer) else None
+        for layer_type, layer in zip(types, layers, strict=True)
+        if isinstance(layer, DynamicLayer)
+    }

@@ -1,0 +1,117 @@
+"""What determines a result, as the journal's keys (SPEC 9): the model, its tokenizer, the prompt, the options."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from eager_lmeval.algorithm.options import Options
+from eager_lmeval.algorithm.tree import Prompt
+from eager_lmeval.engine.thinking import Thinking
+from eager_lmeval.journal.journal import fingerprint
+
+__all__ = ["model_identity", "prompt_key"]
+
+IRRELEVANT = frozenset(
+    {
+        # where and how fast the model runs
+        *("batch_size", "device", "logits_cache", "max_batch_size", "max_cpu_memory", "max_memory_per_gpu"),
+        *("offload_folder", "parallelize", "trust_remote_code"),
+        # how a prompt becomes token ids and how many may follow, which stand in its key
+        *("add_bos_token", "chat_template_args", "enable_thinking", "max_length", "prefix_token_id", "truncation"),
+        # an option, which stands in the key as what it resolves to; and what loglikelihoods alone need
+        *("think_end_token", "softmax_dtype"),
+    }
+)
+"""Arguments that change no answer to a given list of token ids."""
+
+NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay", "reallocation"})
+"""Options of stage 2. How much is granted, and how θ falls then, stands in the name of the part."""
+NOT_OF_A_TREE = frozenset({"max_rows", "preset", "label", "verifier", "do_sample", "max_gen_toks", "think_end_token"})
+"""What changes no sequence: labels decide grants; or what stands in the key as what it resolves to."""
+OF_THE_GATE = frozenset(
+    {"max_sequences", "entropy_threshold", "count", "branch_window", "dynamic_percentile", "think_gate"}
+)
+"""What roots of `parallel` do not depend on."""
+SAMPLED = 64
+"""Values taken of each weight, evenly spread."""
+_OF_THE_BATCH = ("padding", "truncation")
+_OF_THE_FILE = ("_name_or_path", "transformers_version")
+
+log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
+
+
+def model_identity(model: PreTrainedModel, tokenizer: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain JSON data that is equal for equal models. Another checkpoint under the same name has other weights."""
+    configuration = {key: str(value) for key, value in model.config.to_dict().items() if key not in _OF_THE_FILE}
+    return {
+        "name": name,
+        "arguments": {key: str(value) for key, value in sorted(arguments.items()) if key not in IRRELEVANT},
+        "commit": str(getattr(model.config, "_commit_hash", None)),
+        "config": configuration,
+        "attention": str(model.config._attn_implementation),
+        "weights": _weights_digest(model),
+        "tokenizer": _tokenizer_digest(tokenizer),
+    }
+
+
+def prompt_key(
+    model: Mapping[str, Any], prompt: Prompt, options: Options, eos_ids: Iterable[int], thinking: Thinking | None
+) -> str:
+    """The journal's key of a prompt under these options.
+
+    Options that cannot change what it names are left out, so that runs share what they have in common: stage 1 of
+    `init`, `adapt` and `eager` is one tree, and a root of `parallel` is the same whatever M is.
+    """
+    chosen = options.model_dump(mode="json", exclude=set(NOT_OF_STAGE_1 | NOT_OF_A_TREE))
+    if options.strategy == "parallel":
+        chosen = {name: value for name, value in chosen.items() if name not in OF_THE_GATE}
+    else:
+        chosen["strategy"] = "behind a gate"
+    chosen |= {name: None for name, off in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0)) if chosen[name] == off}
+    return fingerprint(
+        {
+            "model": model,
+            "eos": sorted(eos_ids),
+            "thinking": None if thinking is None else vars(thinking),
+            "task": prompt.task,
+            "context": prompt.context,
+            "token_ids": prompt.token_ids,
+            "max_new_tokens": prompt.max_new_tokens,
+            "options": chosen,
+        }
+    )
+
+
+def _weights_digest(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    unseen = 0
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype};".encode())
+        unseen += weight.device.type == "meta"
+        if weight.device.type != "meta" and weight.numel():
+            flat = weight.detach().flatten()
+            places = torch.linspace(0, flat.numel() - 1, min(SAMPLED, flat.numel()), dtype=torch.float64).long()
+            sample = flat[places.to(flat.device)].cpu().contiguous()
+            digest.update(sample.view(torch.uint8).numpy().tobytes())
+    if unseen:
+        log.warning("journal: %d weights are offloaded and not looked at; do not change them under one name", unseen)
+    return digest.hexdigest()[:32]
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Of everything that makes texts of ids."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        parts = {name: part for name, part in json.loads(backend.to_str()).items() if name not in _OF_THE_BATCH}
+    else:
+        added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
+        parts = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "added": added}
+    parts["cleans_up"] = getattr(tokenizer, "clean_up_tokenization_spaces", None)
+    return fingerprint(parts)

@@ -1,0 +1,250 @@
+"""The journal (SPEC 9): what was grown is kept, prompt by prompt, so that a killed run loses what was in flight alone.
+
+A folder of JSONL files, one a process and run; docs/journal.md describes them. The journal knows prompts by keys and
+what was grown of them by names that its users choose; it does not know what a strategy is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Sequence as Seq
+from io import FileIO
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from eager_lmeval.algorithm.tree import Sequence, Tree
+from eager_lmeval.errors import UsageError
+
+__all__ = ["FORMAT", "Journal", "Record", "fingerprint"]
+
+FORMAT = 1
+"""Version of the records; those of another one are left alone."""
+
+LOCK = "lock"
+
+log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
+
+
+class Record(NamedTuple):
+    """What was grown of one prompt in one go."""
+
+    sequences: list[Sequence]
+    prefill_tokens: int
+
+
+def fingerprint(what: Mapping[str, Any]) -> str:
+    """The key of everything that determines a result; ``what`` is plain JSON data."""
+    text = json.dumps({"format": FORMAT} | dict(what), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
+
+
+class Journal:
+    """A folder that one run writes at a time; its ranks share it, and rank 0 holds the lock.
+
+    Raises UsageError, in one line, when the folder cannot be used; that is found out before a model is loaded.
+    """
+
+    def __init__(self, folder: str | Path, rank: int = 0, about: Mapping[str, Any] | None = None) -> None:
+        self.folder = Path(folder)
+        self._rank = rank
+        self._about = dict(about or {})
+        self._own = f"rank{rank:03d}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._file: FileIO | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.folder / LOCK) if rank == 0 else None
+            probe = self.folder / f".{self._own}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def files(self) -> list[str]:
+        """Names of the files that are there now."""
+        return sorted(path.name for path in self.folder.glob("*.jsonl"))
+
+    def mark(self) -> str:
+        """Puts an empty file into the folder, so that others can tell whether theirs is the same; returns its name."""
+        name = f".{self._own}.mark"
+        (self.folder / name).touch()
+        return name
+
+    def holds(self, mark: str) -> bool:
+        return (self.folder / mark).exists()
+
+    def unmark(self, mark: str) -> None:
+        """Takes a mark away; every rank may."""
+        (self.folder / mark).unlink(missing_ok=True)
+
+    def read(self, names: Iterable[str], wanted: Collection[str]) -> dict[str, dict[str, Record]]:
+        """Records of the wanted keys, by key and part; what cannot be used is left alone, and said in one line."""
+        found: dict[str, dict[str, Record]] = {}
+        others = 0
+        for name in names:
+            bad, number = [], 0
+            try:
+                with open(self.folder / name, "rb") as lines:
+                    for number, line in enumerate(lines, start=1):
+                        try:
+                            data = _parse(line)
+                        except ValueError:
+                            bad.append(number)
+                            continue
+                        if data["format"] != FORMAT or data.get("key", "") not in wanted:
+                            others += "key" in data
+                            continue
+                        record = Record(_unpack(data["sequences"]), data["prefill_tokens"])
+                        found.setdefault(data["key"], {}).setdefault(data["part"], record)
+            except OSError as error:
+                raise self._unusable(error) from error
+            _warn(self.folder / name, bad, number)
+        if others:
+            log.info(
+                "journal %s: %d records are of another model, other prompts or other options; they are left alone",
+                self.folder,
+                others,
+            )
+        return found
+
+    def append(self, key: str, part: str, prompt: Mapping[str, Any], grown: Tree) -> None:
+        """Writes a record; when it returns, the record is on disk. ``prompt`` is for the reader's eye."""
+        record = {
+            "format": FORMAT,
+            "key": key,
+            "part": part,
+            **prompt,
+            "prefill_tokens": grown.prefill_tokens,
+            "sequences": [_pack(sequence) for sequence in grown.sequences],
+        }
+        try:
+            if self._file is None:
+                self._file = (self.folder / self._own).open("xb", buffering=0)
+                header = {"format": FORMAT, "rank": self._rank, "host": socket.gethostname()}
+                _write(self._file, _line(header | self._about))
+                _sync_names(self.folder)
+            _write(self._file, _line(record))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        """Gives the folder back."""
+        for held in (self._file, self._lock):
+            if held is not None:
+                held.close()
+        self._file = self._lock = None
+
+    def _unusable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"journal={self.folder}: {error.strerror or error}; what it holds is kept: give a folder that can be "
+            f"written and has room, then start the same command again"
+        )
+
+
+def _pack(sequence: Sequence) -> dict[str, Any]:
+    """A sequence as JSON data; its tokens from its fork on, for those before are its parent's."""
+    return {
+        "path": sequence.path,
+        "text": sequence.text,
+        "finish": sequence.finish,
+        "branch_at": sequence.branch_at,
+        "branch_entropy": sequence.branch_entropy,
+        "weight": sequence.weight,
+        "answer_at": sequence.answer_at,
+        "answer_from": sequence.answer_from,
+        "thought_ended": sequence.thought_ended,
+        "entropy_sum": sequence.entropy_sum,
+        "logprob": sequence.logprob,
+        "tokens": sequence.tokens[sequence.own_from :],
+        "entropies": sequence.entropies,
+    }
+
+
+def _unpack(packed: Iterable[Mapping[str, Any]]) -> list[Sequence]:
+    sequences: dict[tuple[int, ...], Sequence] = {}
+    for data in packed:
+        path = tuple(data["path"])
+        at = data["branch_at"]
+        shared = [] if at is None else sequences[path[:-1]].tokens[:at]
+        sequences[path] = Sequence(**dict(data) | {"path": path, "tokens": [*shared, *data["tokens"]]})
+    return list(sequences.values())
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """One line: the record with a checksum of everything before it as its last field."""
+    body = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8")[:-1]
+    return body + b',"crc32":%d}\n' % zlib.crc32(body)
+
+
+def _write(file: FileIO, line: bytes) -> None:
+    """All of it: a disk that fills up takes a part before it raises an error."""
+    left = memoryview(line)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _sync_names(folder: Path) -> None:
+    """Puts the names of a folder's files on disk, where the system can do that."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """Raises ValueError for a line that is not whole."""
+    body, found, check = line.rpartition(b',"crc32":')
+    if not found or not check.endswith(b"}\n") or int(check[:-2]) != zlib.crc32(body):
+        raise ValueError("the checksum does not fit")
+    data: dict[str, Any] = json.loads(body + b"}")
+    return data
+
+
+def _warn(path: Path, bad: Seq[int], lines: int) -> None:
+    """Says in one line what of a file cannot be read."""
+    if not bad:
+        return
+    if bad == [lines]:
+        log.warning("journal %s: the last line is torn, as a killed run leaves it; it is ignored", path)
+    else:
+        numbers = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
+        log.warning("journal %s: line %s cannot be read; what it held is generated again", path, numbers)
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """Takes the folder for this process until it ends, however it ends. Raises UsageError when another one has it.
+
+    A record lock, because unlike flock's it is not inherited by worker processes that may outlive a killed run.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        log.warning("journal %s: there are no file locks here; make sure that only one run uses it", path.parent)
+        return None
+    handle = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        handle.seek(0)
+        holder = handle.read().strip() or "another process"
+        handle.close()
+        raise UsageError(
+            f"journal={path.parent} is in use by {holder}; wait for that run, or give this one another folder"
+        ) from error
+    except OSError as error:
+        log.warning("journal %s: it cannot be locked (%s); make sure that only one run uses it", path.parent, error)
+        return handle
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+    return handle

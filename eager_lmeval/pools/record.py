@@ -1,0 +1,60 @@
+"""What the results file says of a pool, and what a document's tree says of the run that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eager_lmeval.engine.counts import EngineCounts
+from eager_lmeval.engine.thinking import Thinking
+from eager_lmeval.pools.requests import Pool
+from eager_lmeval.pools.run import PoolResult
+
+__all__ = ["pool_record", "tree_context"]
+
+
+def pool_record(
+    pool: Pool,
+    result: PoolResult,
+    ranks: Sequence[tuple[float, EngineCounts]],
+    thinking: Thinking | None,
+    journaled: bool,
+) -> dict[str, Any]:
+    """Plain JSON data. ``ranks``: what each rank spent on the pool, seconds and steps."""
+    totals = result.totals
+    seconds = max(seconds for seconds, _ in ranks)
+    decoded = totals.tokens - totals.tokens_reused
+    return {
+        "task": pool.task,
+        "options": pool.options.model_dump(mode="json"),
+        "thinking_ends_with": thinking.end if thinking else None,
+        "labels_used": result.labels_used,
+        "ledger": result.ledger.to_record(),
+        "sequences": totals.sequences,
+        "branches": totals.branches,
+        "shortened_prompts": pool.shortened_prompts,
+        "tokens": totals.tokens,
+        "tokens_independent": totals.tokens_independent,
+        "prefill_tokens": totals.prefill_tokens,
+        "seconds": seconds,
+        "tokens_per_second": decoded / seconds if seconds else None,
+        "processes": len(ranks),
+        "journal": (
+            {"prompts_reused": result.prompts_reused, "tokens_reused": totals.tokens_reused} if journaled else None
+        ),
+        "engine": EngineCounts.joined(stats for _, stats in ranks).to_record(),
+    }
+
+
+def tree_context(pool: Pool, result: PoolResult) -> dict[str, Any]:
+    """What a tree's record says of the run that it comes from."""
+    options = pool.options
+    return {
+        "task": pool.task,
+        "strategy": options.strategy,
+        "max_sequences": options.max_sequences,
+        "entropy_threshold": options.entropy_threshold,
+        "temperature": options.temperature,
+        "seed": options.seed,
+        "labels_used": result.labels_used,
+    }

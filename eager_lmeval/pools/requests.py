@@ -1,0 +1,209 @@
+"""The harness's requests as pools (SPEC 1): who belongs together, with which options, M and prompt.
+
+Everything that can be wrong with the input is found here, before anything is generated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eager_lmeval.algorithm.options import Options, contradictions, overridden, resolve
+from eager_lmeval.algorithm.tree import Prompt
+from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.labels import document_options
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+__all__ = ["Encoder", "Pool", "Request", "make_pools", "one_order", "unique_requests"]
+
+log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
+
+
+class Encoder(Protocol):
+    """What turns a context into a prompt's token ids; ``max_length`` is the model's context in tokens."""
+
+    max_length: int
+
+    def encode(self, context: str, room: int) -> list[int]:
+        """Token ids; where truncation was asked for, only the last ones, so that ``room`` tokens are left."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One Instance of the harness, which may stand in the call several times (``repeats``, padding)."""
+
+    task: str
+    doc_id: int | None
+    repeats: int
+    context: str
+    gen_kwargs: Mapping[str, Any]
+    from_doc: Mapping[str, Any]
+    """The options that its document carries."""
+    rank: int = 0
+    """The rank that has to answer it."""
+    instance: Instance | None = None
+    """On that rank alone."""
+    places: list[int] = field(default_factory=list)
+    """Where in that rank's call its responses go."""
+
+    def for_others(self) -> Request:
+        """What other ranks have to know of it."""
+        return replace(self, instance=None, places=[])
+
+    @property
+    def doc(self) -> Mapping[str, Any]:
+        """The document of one of this rank's requests."""
+        assert self.instance is not None, "a request of another rank"
+        return self.instance.doc if isinstance(self.instance.doc, Mapping) else {}
+
+
+@dataclass
+class Pool:
+    """All requests of one task with equal options; ``prompts[i]`` is that of ``requests[i]``."""
+
+    task: str
+    options: Options
+    requests: list[Request] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+
+    @property
+    def shortened_prompts(self) -> int:
+        """Prompts whose sequences may not have ``max_gen_toks`` tokens, because the context has no room for them."""
+        return sum(prompt.max_new_tokens < self.options.max_gen_toks for prompt in self.prompts)
+
+    @property
+    def docs(self) -> dict[int, Mapping[str, Any]]:
+        """Documents of this rank's requests by prompt index."""
+        pairs = zip(self.prompts, self.requests, strict=True)
+        return {prompt.index: request.doc for prompt, request in pairs if request.instance is not None}
+
+
+def unique_requests(instances: Sequence[Instance], rank: int = 0) -> list[Request]:
+    """The call's Instances, each once, told apart by identity: clones and padding are the same object."""
+    requests: dict[int, Request] = {}
+    for place, instance in enumerate(instances):
+        if id(instance) not in requests:
+            requests[id(instance)] = _request(instance, rank)
+        requests[id(instance)].places.append(place)
+    return list(requests.values())
+
+
+def _request(instance: Instance, rank: int) -> Request:
+    return Request(
+        task=instance.task_name or "unnamed",
+        doc_id=instance.doc_id,
+        repeats=instance.repeats or 1,
+        context=instance.args[0],
+        gen_kwargs=instance.args[1] if len(instance.args) > 1 else {},
+        from_doc=document_options(instance.doc) if isinstance(instance.doc, Mapping) else {},
+        rank=rank,
+        instance=instance,
+    )
+
+
+def one_order(by_rank: Sequence[Sequence[Request]]) -> list[Request]:
+    """All ranks' requests in the order in which one process would get them: by task, then by document.
+
+    Of one rank alone the order is kept. The harness gives document d to rank d mod (number of ranks).
+    """
+    if len(by_rank) == 1:
+        return list(by_rank[0])
+    tasks = {task: None for requests in by_rank for task in dict.fromkeys(request.task for request in requests)}
+    order = {task: place for place, task in enumerate(tasks)}
+    keyed = [
+        ((order[request.task], -1 if request.doc_id is None else request.doc_id, place, request.rank), request)
+        for requests in by_rank
+        for place, request in enumerate(requests)
+    ]
+    return [request for _, request in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def make_pools(
+    requests: Sequence[Request], model_options: Mapping[str, Any], default_seed: int, encoder: Encoder
+) -> list[Pool]:
+    """Pools in the order of their first request. Raises UsageError for bad options and prompts that do not fit."""
+    pools: dict[tuple[str, Options], Pool] = {}
+    resolved: dict[str, Options] = {}
+    warned: set[tuple[str, str]] = set()
+    for request in requests:
+        task = request.task
+        layers = _layers(request, model_options, default_seed)
+        cache_key = f"{task} {layers}"
+        if cache_key not in resolved:
+            resolved[cache_key] = options = resolve(*layers, origin=f"task {task!r}")
+            for warning in _warnings(options, layers):
+                if (task, warning) not in warned:
+                    warned.add((task, warning))
+                    log.warning("task %r: %s", task, warning)
+            _check_length(options, encoder.max_length, task)
+        options = resolved[cache_key]
+        pool = pools.setdefault((task, options), Pool(task, options))
+        pool.prompts.append(_prompt(request, len(pool.prompts), task, options, encoder))
+        pool.requests.append(request)
+    for pool in pools.values():
+        if pool.shortened_prompts:
+            log.warning(
+                "task %r: %d of %d prompts leave less room in the model's context of %d tokens than max_gen_toks=%d: "
+                "their sequences may be cut off earlier",
+                *(pool.task, pool.shortened_prompts, len(pool.prompts), encoder.max_length, pool.options.max_gen_toks),
+            )
+    return list(pools.values())
+
+
+def _layers(request: Request, model_options: Mapping[str, Any], default_seed: int) -> list[Mapping[str, Any]]:
+    """Where a request's options come from, the strongest first (DESIGN, "The harness")."""
+    repeats = {"max_sequences": request.repeats} if request.repeats > 1 else {}
+    return [repeats, request.gen_kwargs, model_options, request.from_doc, {"seed": default_seed}]
+
+
+def _warnings(options: Options, layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is allowed but cannot do what it seems to; ``layers`` as `_layers` has them."""
+    repeats, gen_kwargs, model_options, *_ = layers
+    return [
+        *contradictions(*layers),
+        *options.warnings(),
+        *(
+            f"{name}={value} of {giver} has no effect, because {stronger}"
+            for giver, weak, strong, stronger in (
+                ("--model_args", model_options, repeats, "the task's repeats are M"),
+                ("--gen_kwargs", gen_kwargs, repeats, "the task's repeats are M"),
+                (
+                    "--model_args",
+                    model_options,
+                    gen_kwargs,
+                    "the task's generation_kwargs or --gen_kwargs say otherwise: type it as --gen_kwargs",
+                ),
+            )
+            for name, value in overridden(weak, strong).items()
+        ),
+    ]
+
+
+def _check_length(options: Options, max_length: int, task: str) -> None:
+    if options.max_gen_toks >= max_length:
+        raise UsageError(
+            f"task {task!r}: max_gen_toks={options.max_gen_toks} leaves no room for a prompt in the model's context of "
+            f"{max_length} tokens; give a smaller max_gen_toks, or max_length in --model_args if the model can do more"
+        )
+
+
+def _prompt(request: Request, index: int, task: str, options: Options, encoder: Encoder) -> Prompt:
+    token_ids = encoder.encode(request.context, options.max_gen_toks)
+    document = index if request.doc_id is None else request.doc_id
+    if not token_ids:
+        raise UsageError(
+            f"task {task!r}: document {document} has an empty prompt; eager needs at least one token: "
+            f"check doc_to_text, or give add_bos_token=True in --model_args"
+        )
+    room = encoder.max_length - len(token_ids)
+    if room < 1:
+        raise UsageError(
+            f"task {task!r}: the prompt of document {document} has {len(token_ids)} tokens and the model's context "
+            f"{encoder.max_length}; use fewer few-shot examples, a larger max_length, or truncation=True, the last two "
+            f"in --model_args"
+        )
+    return Prompt(index, task, request.context, token_ids, request.doc_id, min(options.max_gen_toks, room))

@@ -1,0 +1,293 @@
+"""One pool on its way through its strategy, as one rank of several sees it: grown here, journaled, sent home."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, Protocol
+
+from eager_lmeval.algorithm import strategy
+from eager_lmeval.algorithm.budget import Ledger, surplus
+from eager_lmeval.algorithm.growth import RunSource
+from eager_lmeval.algorithm.options import Options
+from eager_lmeval.algorithm.strategy import Judge, Summary
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.journal.parts import TREE, grant_part, roots_part, successive_roots
+from eager_lmeval.journal.shelf import NO_SHELF, Shelf
+from eager_lmeval.pools.stage import Stage, Work
+from eager_lmeval.processes.ranks import ALONE, Ranks
+
+__all__ = ["Parcel", "PoolResult", "PoolRun", "Totals", "grow_pool", "grow_pools"]
+
+
+class Engine(Protocol):
+    """What a pool needs of an engine."""
+
+    def run(self, source: RunSource) -> None: ...
+
+
+class Watcher(Protocol):
+    """Is told how far a pool has come."""
+
+    def stage(self, prompts: int, surplus: int | None) -> None:
+        """A stage over so many prompts begins; ``surplus`` is None before stage 1 has ended."""
+
+    def prompt_done(self, tree: Tree, done: int | None = None) -> None:
+        """A prompt has finished the stage here; ``done`` have on all ranks."""
+
+    def close(self) -> None:
+        """The stage has ended here."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over trees."""
+
+    sequences: int = 0
+    branches: int = 0
+    tokens: int = 0
+    tokens_independent: int = 0
+    prefill_tokens: int = 0
+    tokens_reused: int = 0
+    """Tokens that came from the journal."""
+    spent: int = 0
+    """Sequences that stage 2 made."""
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+
+class Parcel(NamedTuple):
+    """What one rank sends to another when a pool has ended; prompts are meant by their places in the pool."""
+
+    totals: Totals
+    """The sender's sums."""
+    reused: frozenset[int]
+    """Prompts of which the sender had something from the journal."""
+    grown: list[tuple[int, list[Sequence], int]]
+    """The receiver's prompts: their sequences and prefill tokens."""
+
+
+@dataclass(frozen=True)
+class PoolResult:
+    """The trees of this rank's prompts in the prompts' order; the ledger and the sums are those of all ranks."""
+
+    trees: list[Tree]
+    ledger: Ledger
+    totals: Totals
+    prompts_reused: int
+    """Prompts of which something came from the journal, on any rank."""
+    labels_used: bool
+
+
+def grow_pool(
+    prompts: Seq[Prompt],
+    options: Options,
+    engine: Engine,
+    judge: Judge | None = None,
+    watcher: Watcher | None = None,
+) -> PoolResult:
+    """Grows one tree a prompt by the options' strategy. ``judge`` is needed by `eager` and used by nothing else."""
+    (result,) = grow_pools([PoolRun(prompts, options, engine, judge, watcher)], ALONE)
+    return result
+
+
+def grow_pools(runs: Seq[PoolRun], ranks: Ranks) -> list[PoolResult]:
+    """Stage 1 of all pools, one exchange, stage 2 of all pools, one delivery: ranks wait for each other twice."""
+    for run in runs:
+        run.grow_first()
+    gathered = ranks.gather([run.summaries() for run in runs])
+    for pool, run in enumerate(runs):
+        run.grow_second([of_rank[pool] for of_rank in gathered])
+    received = ranks.deliver([[run.parcel(rank) for run in runs] for rank in range(ranks.size)])
+    return [run.result([of_rank[pool] for of_rank in received]) for pool, run in enumerate(runs)]
+
+
+class PoolRun:
+    """One pool on its way through its strategy, as this rank sees it.
+
+    Any rank may grow any prompt, and stage 2 of a prompt need not run where its stage 1 ran; ``owners`` says by place
+    to which rank each tree goes in the end. The same on all ranks: prompts, options, owners, queues and grants.
+    """
+
+    def __init__(
+        self,
+        prompts: Seq[Prompt],
+        options: Options,
+        engine: Engine,
+        judge: Judge | None = None,
+        watcher: Watcher | None = None,
+        ranks: Ranks = ALONE,
+        owners: Seq[int] | None = None,
+        shelf: Shelf = NO_SHELF,
+    ) -> None:
+        assert options.strategy != "eager" or judge is not None, "strategy eager has a judge"
+        self._prompts = prompts
+        self._options = options
+        self._engine = engine
+        self._judge = judge
+        self._watcher = watcher
+        self._ranks = ranks
+        self._owners = owners or [ranks.rank] * len(prompts)
+        self._shelf = shelf
+        self._here: dict[int, Tree] = {}
+        """What this rank holds, by place: grown here, or read from the journal."""
+        self._reused: set[int] = set()
+        self._tokens_reused = 0
+        self._spent = 0
+        self._ledger: Ledger
+        self.seconds = 0.0
+        """Wall time of this rank's work, without waiting for others."""
+
+    def grow_first(self) -> None:
+        """Grows what the journal does not have of stage 1."""
+        work = []
+        for place, prompt in enumerate(self._prompts):
+            if self._options.strategy == "parallel":
+                roots = self._reuse_roots(place)
+                name, done = (
+                    roots_part(roots, self._options.max_sequences - roots),
+                    roots == self._options.max_sequences,
+                )
+            else:
+                roots, name, done = 0, TREE, self._reuse(place, TREE) is not None
+            if not done:
+                itinerary = strategy.first_stage(prompt, self._options, roots)
+                work.append(Work(place, name, Tree(prompt), itinerary))
+        self._run(work, None)
+
+    def summaries(self) -> dict[int, Summary]:
+        """Stage 1 of what this rank holds, by place."""
+        return {place: strategy.summarize(tree, self._options, self._judge) for place, tree in self._here.items()}
+
+    def grow_second(self, summaries: Iterable[Mapping[int, Summary]]) -> None:
+        """Shares the surplus by all ranks' summaries, and grows what was granted."""
+        options = self._options
+        by_place: dict[int, Summary] = {}
+        for of_rank in summaries:
+            for place, summary in of_rank.items():
+                by_place[place] = by_place[place].joined(summary) if place in by_place else summary
+        first = [by_place[place] for place in range(len(self._prompts))]
+        used = [summary.sequences for summary in first]
+        left = surplus(options.max_sequences, used)
+        eligible = strategy.eligible(first, options)
+        grants = strategy.share_out(left, eligible, options)
+        if grants:
+            self._spend(grants, first, left)
+        self._ledger = Ledger(
+            max_sequences=options.max_sequences,
+            prompts=len(self._prompts),
+            used=sum(used),
+            surplus=left,
+            eligible=len(eligible),
+            grants={self._prompts[place].index: grant for place, grant in grants.items()},
+            unbounded=options.count == "active" and options.strategy != "parallel",
+        )
+
+    def parcel(self, rank: int) -> Parcel:
+        """What is to be sent to a rank when the pool has ended."""
+        held = self._here.values()
+        totals = Totals(
+            sequences=sum(tree.num_sequences for tree in held),
+            branches=sum(tree.num_branches for tree in held),
+            tokens=sum(tree.tokens for tree in held),
+            tokens_independent=sum(tree.tokens_independent for tree in held),
+            prefill_tokens=sum(tree.prefill_tokens for tree in held),
+            tokens_reused=self._tokens_reused,
+            spent=self._spent,
+        )
+        grown = [
+            (place, tree.sequences, tree.prefill_tokens)
+            for place, tree in self._here.items()
+            if self._owners[place] == rank
+        ]
+        return Parcel(totals, frozenset(self._reused), grown)
+
+    def result(self, parcels: Iterable[Parcel]) -> PoolResult:
+        """The pool's result from what all ranks sent to this one. Raises RuntimeError when the ledger does not balance.
+
+        A tree's sequences come in order of creation: by root, and those of one root from one rank.
+        """
+        totals = Totals()
+        reused: set[int] = set()
+        rank = self._ranks.rank
+        mine = {place: Tree(prompt) for place, prompt in enumerate(self._prompts) if self._owners[place] == rank}
+        for parcel in parcels:
+            totals += parcel.totals
+            reused |= parcel.reused
+            for place, sequences, prefill_tokens in parcel.grown:
+                _join(mine[place], sequences, prefill_tokens)
+        for tree in mine.values():
+            tree.check_integrity()
+        ledger = self._ledger.with_spent(totals.spent)
+        ledger.check_balance()
+        labels_used = self._options.strategy == "eager"
+        return PoolResult(list(mine.values()), ledger, totals, len(reused), labels_used)
+
+    def _reuse_roots(self, place: int) -> int:
+        """Takes what the journal has of a prompt's roots; how many from the first on, the same on all ranks."""
+        roots = 0
+        for part, count in successive_roots(self._shelf.parts(place), self._options.max_sequences):
+            self._reuse(place, part, count)
+            roots += count
+        return roots
+
+    def _reuse(self, place: int, part: str, most: int | None = None) -> int | None:
+        """Takes a journaled part, or its first ``most`` sequences, if this rank has read it; how many it took.
+
+        None on all ranks when the journal does not have that part.
+        """
+        reader = self._shelf.parts(place).get(part)
+        if reader is None:
+            return None
+        if reader != self._ranks.rank:
+            return 0
+        record = self._shelf.load(place, part)
+        sequences = record.sequences[:most]
+        _join(self._here.setdefault(place, Tree(self._prompts[place])), sequences, record.prefill_tokens)
+        self._reused.add(place)
+        self._tokens_reused += sum(sequence.own_tokens for sequence in sequences)
+        return len(sequences)
+
+    def _spend(self, grants: dict[int, int], first: Seq[Summary], left: int) -> None:
+        """Stage 2."""
+        work = []
+        for place in strategy.longest_first(grants, first):
+            name = grant_part(grants[place], self._options.threshold_decay)
+            taken = self._reuse(place, name)
+            if taken is None:
+                part = Tree(self._prompts[place])
+                itinerary = strategy.second_stage(part, first[place], grants[place], self._options)
+                work.append(Work(place, name, part, itinerary))
+            else:
+                self._spent += taken
+        self._spent += self._run(work, left)
+
+    def _run(self, work: Seq[Work], left: int | None) -> int:
+        """Runs one stage; returns the number of sequences that it made here."""
+        if not work:
+            return 0
+        if self._watcher:
+            self._watcher.stage(len(work), left)
+        started = time.perf_counter()
+        stage = Stage(work, self._ranks.queue(len(work)), self._keep)
+        self._engine.run(stage)
+        self.seconds += time.perf_counter() - started
+        if self._watcher:
+            self._watcher.close()
+        return stage.sequences
+
+    def _keep(self, work: Work, done: int) -> None:
+        self._shelf.keep(work.place, work.name, work.part)
+        tree = self._here.setdefault(work.place, Tree(work.part.prompt))
+        _join(tree, work.part.sequences, work.part.prefill_tokens)
+        if self._watcher:
+            self._watcher.prompt_done(tree, done)
+
+
+def _join(tree: Tree, sequences: Seq[Sequence], prefill_tokens: int) -> None:
+    """Adds what was grown elsewhere or earlier; sequences stay in order of creation, which is by root."""
+    tree.sequences = sorted([*tree.sequences, *sequences], key=lambda sequence: sequence.path[0])
+    tree.prefill_tokens += prefill_tokens

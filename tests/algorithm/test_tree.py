@@ -1,0 +1,144 @@
+"""What every tree satisfies, and what it says about its cost (SPEC 1, 3, 6)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import Script, ScriptedRunner, scripted_engine, scripted_prompt
+
+from eager_lmeval.algorithm.options import resolve
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.pools.run import grow_pool
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "strategy": st.sampled_from(["parallel", "init", "adapt"]),
+        "max_sequences": st.integers(1, 9),
+        "entropy_threshold": st.floats(0.5, 1.61),
+        "entropy_top_k": st.just(5),
+        "entropy_of": st.sampled_from(["raw", "tempered"]),
+        "temperature": st.sampled_from([0.0, 0.6, 1.0, 1.4]),
+        "top_k": st.sampled_from([None, 3]),
+        "top_p": st.sampled_from([None, 0.7]),
+        "branch_window": st.sampled_from([None, 1, 4]),
+        "dynamic_percentile": st.sampled_from([None, 50, 99]),
+        "max_gen_toks": st.integers(1, 18),
+        "seed": st.integers(0, 5),
+    }
+)
+SCRIPTS = st.builds(
+    Script, salt=st.sampled_from("abcd"), vocab=st.sampled_from([6, 15]), scale=st.just(3.0), eos_bias=st.just(1.0)
+)
+
+
+def grow(script: Script, given: dict[str, Any], prompts: int = 2) -> list[Tree]:
+    options = resolve(given)
+    pool = [scripted_prompt(index, options) for index in range(prompts)]
+    return grow_pool(pool, options, scripted_engine(ScriptedRunner(script), options)).trees
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCRIPTS, OPTIONS)
+def test_every_tree_keeps_the_specification(script: Script, given: dict[str, Any]) -> None:
+    for tree in grow(script, given):
+        tree.check_integrity()
+        by_path = {sequence.path: sequence for sequence in tree.sequences}
+        roots = [sequence.path for sequence in tree.sequences if len(sequence.path) == 1]
+        assert roots == [(number,) for number in range(tree.num_roots)]
+        assert sum(sequence.weight for sequence in tree.sequences) == pytest.approx(tree.num_roots)
+        if given["strategy"] == "init":
+            assert tree.num_sequences <= given["max_sequences"]
+        for sequence in tree.sequences:
+            assert 0 <= sequence.weight <= 1
+            assert 1 <= len(sequence.tokens) <= given["max_gen_toks"]
+            assert (sequence.finish == "stop") == (sequence.tokens[-1] == 0)
+            assert 0 not in sequence.tokens[:-1]
+            assert len(sequence.entropies) == sequence.own_tokens - (sequence.branch_at is not None)
+            if sequence.branch_at is not None:
+                parent = by_path[sequence.path[:-1]]
+                assert sequence.branch_entropy == parent.entropies[sequence.branch_at - _first_entropy(parent)]
+
+
+def _first_entropy(sequence: Sequence) -> int:
+    return 0 if sequence.branch_at is None else sequence.branch_at + 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(SCRIPTS, OPTIONS)
+def test_costs_count_a_shared_prefix_once(script: Script, given: dict[str, Any]) -> None:
+    for tree in grow(script, given):
+        positions = {
+            tuple(sequence.tokens[: at + 1]) for sequence in tree.sequences for at in range(len(sequence.tokens))
+        }
+        assert tree.tokens_independent == sum(len(sequence.tokens) for sequence in tree.sequences)
+        if tree.num_roots == 1:
+            assert tree.tokens == len(positions)
+        assert tree.num_sequences == tree.num_roots + tree.num_branches
+        assert len(tree.entropies()) == tree.tokens - tree.num_branches
+
+
+@settings(max_examples=30, deadline=None)
+@given(SCRIPTS, OPTIONS)
+def test_a_record_is_plain_json_from_which_every_sequence_can_be_rebuilt(script: Script, given: dict[str, Any]) -> None:
+    for tree in grow(script, given):
+        record = json.loads(json.dumps(tree.to_record(), allow_nan=False))
+        assert sum(sequence["weight"] for sequence in record["sequences"]) == pytest.approx(1)
+        whole: dict[tuple[int, ...], list[int]] = {}
+        for sequence, kept in zip(tree.sequences, record["sequences"], strict=True):
+            path, at = tuple(kept["path"]), kept["branch_at"]
+            shared = [] if at is None else whole[path[:-1]][:at]
+            whole[path] = shared + kept["token_ids"]
+            assert whole[path] == sequence.tokens
+            assert kept["num_tokens"] == len(sequence.tokens)
+            assert 0 <= kept["mean_entropy"] <= math.log(5) + 1e-6
+
+
+def test_forced_tokens_are_the_two_most_likely_and_share_the_weight() -> None:
+    script = Script(salt="fork", vocab=8, scale=1.0, eos_bias=-5.0)
+    (tree,) = grow(script, {"max_sequences": 2, "entropy_threshold": 0.0, "max_gen_toks": 1, "temperature": 0.5}, 1)
+    logits = script.logits([])
+    first, second = sorted(range(8), key=lambda token: -logits[token])[:2]
+    assert [sequence.tokens for sequence in tree.sequences] == [[first], [second]]
+    odds = math.exp((logits[first] - logits[second]) / 0.5)
+    assert [sequence.weight for sequence in tree.sequences] == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
+
+
+def test_weights_make_a_tree_an_estimate_of_independent_sampling() -> None:
+    """The exact chance that a sample's first token is the most likely one or its rival, from one fork's weights."""
+    script = Script(salt="estimate", vocab=2, scale=1.0, eos_bias=0.0)
+    given = {"max_sequences": 2, "entropy_threshold": 0.0, "entropy_top_k": 2, "max_gen_toks": 1, "temperature": 1.0}
+    (tree,) = grow(script, given, 1)
+    logits = script.logits([])
+    chances = {token: math.exp(logits[token]) / sum(map(math.exp, logits)) for token in (0, 1)}
+    assert {sequence.tokens[0]: sequence.weight for sequence in tree.sequences} == pytest.approx(chances)
+
+
+def _tree_of(*sequences: Sequence) -> Tree:
+    return Tree(Prompt(0, "demo", "", [1]), list(sequences))
+
+
+ROOT = Sequence(path=(0,), tokens=[5, 6], weight=0.5, finish="stop")
+CHILD = Sequence(path=(0, 1), tokens=[5, 7], branch_at=1, weight=0.5, finish="stop")
+
+
+@pytest.mark.parametrize(
+    ("tree", "complaint"),
+    [
+        (_tree_of(ROOT, CHILD, CHILD), "two sequences with one path"),
+        (_tree_of(CHILD, ROOT), "created before its parent"),
+        (_tree_of(ROOT, Sequence((0, 1), [5, 6], 1, weight=0.5, finish="stop")), "equals its parent at 1"),
+        (_tree_of(ROOT, Sequence((0, 1), [4, 7], 1, weight=0.5, finish="stop")), "left its parent before 1"),
+        (_tree_of(ROOT, Sequence((0, 2), [5, 7], 1, weight=0.5, finish="stop")), "says it left its parent at 1"),
+        (_tree_of(ROOT, Sequence((0, 1), [5, 7], 1, weight=0.5)), "unfinished"),
+        (_tree_of(ROOT, Sequence((0, 1), [5, 7], 1, weight=0.4, finish="stop")), "weights sum to 0.9"),
+    ],
+)
+def test_a_broken_tree_is_noticed(tree: Tree, complaint: str) -> None:
+    _tree_of(ROOT, CHILD).check_integrity()
+    with pytest.raises(AssertionError, match=complaint):
+        tree.check_integrity()

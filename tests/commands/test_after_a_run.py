@@ -1,0 +1,214 @@
+"""What follows a real run of the demo model: its files are compared, shown, and used to choose θ."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.config.evaluate_config import EvaluatorConfig
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
+
+from eager_lmeval import paths
+from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.commands.calibrate.command import gate_of
+from eager_lmeval.commands.calibrate.pilot import forecast, read_pilot
+from eager_lmeval.commands.cli import main
+from eager_lmeval.commands.report.content import read_runs
+from eager_lmeval.commands.runs import find_run
+from eager_lmeval.lm import EagerLM
+
+DOCUMENTS, MOST = 24, 8
+THRESHOLDS = (0.3, 0.6, 0.9, 1.2, 1.5)
+
+
+@pytest.fixture(scope="module")
+def evaluate() -> Any:
+    """Runs `eager_demo` as the harness's command line does, in this process; writes its files where asked to."""
+    manager = TaskManager(include_path=str(paths.tasks_dir()), include_defaults=False)
+    patch = pytest.MonkeyPatch()
+    patch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # lists packages for seconds
+
+    def run(folder: Path | None = None, **options: Any) -> dict[str, Any]:
+        tracker = EvaluationTracker(output_path=str(folder)) if folder else None
+        results: dict[str, Any] = simple_evaluate(
+            EagerLM(pretrained="demo", max_sequences=MOST),
+            tasks=["eager_demo"],
+            gen_kwargs=options,
+            task_manager=manager,
+            limit=DOCUMENTS,
+            bootstrap_iters=0,
+            evaluation_tracker=tracker,
+        )
+        samples = results.pop("samples")
+        if tracker:
+            tracker.general_config_tracker.model_name_sanitized = "demo"
+            tracker.save_results_aggregated(results=results, samples=samples)
+            tracker.save_results_samples(task_name="eager_demo", samples=samples["eager_demo"])
+        return results
+
+    yield run
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def pilot(evaluate: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pilot")
+    evaluate(folder, max_sequences=4)
+    return folder
+
+
+def test_a_pilot_of_fewer_sequences_predicts_tokens_within_15_percent_at_five_thresholds(
+    evaluate: Any, pilot: Path
+) -> None:
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    for threshold in THRESHOLDS:
+        real = evaluate(entropy_threshold=threshold)["results"]["eager_demo"]
+        predicted = forecast(prompts, GateSettings(threshold, MOST))
+        assert predicted.tokens * DOCUMENTS == pytest.approx(real["tokens,none"], rel=0.15)
+        assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dynamic_percentile": 99.0}, {"dynamic_percentile": 90.0}, {"count": "active"}, {"branch_window": 10}],
+    ids=str,
+)
+def test_the_forecast_knows_the_options_of_the_gate(evaluate: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    evaluate(tmp_path, max_sequences=4, **options)
+    run, _ = find_run(tmp_path)
+    (pool,) = run.pools("eager_demo")
+    predicted = forecast(read_pilot(run, "eager_demo"), gate_of(pool["options"], 1.0, MOST))
+    real = evaluate(entropy_threshold=1.0, **options)["results"]["eager_demo"]
+    assert predicted.tokens * DOCUMENTS == pytest.approx(real["tokens,none"], rel=0.15)
+    assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
+
+
+def test_a_forecast_knows_the_ends_of_the_range(pilot: Path) -> None:
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    never, always = forecast(prompts, GateSettings(3.0, MOST)), forecast(prompts, GateSettings(0.0, MOST))
+    assert (never.sequences, never.saturated) == (1, 0)
+    assert never.tokens == pytest.approx(never.parallel_tokens / MOST, rel=0.15)
+    assert (always.sequences, always.saturated) == (MOST, 1)
+    assert forecast(prompts, GateSettings(1.0, 1)).sequences == 1
+
+
+def test_calibrate_recommends_and_writes_a_configuration_that_the_harness_reads(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "chosen.yaml"
+    command = ["calibrate", str(pilot), "--max_sequences", "8", "--target-saving", "30%", "--write", str(written)]
+    assert main(command) == 0
+    assert "Recommended: entropy_threshold=" in capsys.readouterr().out
+    config = EvaluatorConfig.from_config(written)
+    assert config.tasks == ["eager_demo"]
+    assert config.model_args["max_sequences"] == 8
+    assert 0 < config.model_args["entropy_threshold"] < 3
+    assert config.log_samples
+
+
+def test_calibrate_says_when_no_threshold_reaches_the_target(pilot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(pilot), "--thresholds", "0.1,0.2", "--target-tokens", "10"]) == 1
+    assert "No θ of the table reaches the target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("saving", ["20%", "40%", "60%"])
+def test_the_threshold_found_is_the_lowest_that_reaches_the_target(
+    pilot: Path, saving: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To 0.01 nat: a step lower misses it, so no more is saved than was asked for but for that step."""
+    assert main(["calibrate", str(pilot), "--max_sequences", "8", "--target-saving", saving]) == 0
+    found = re.search(r"entropy_threshold=([\d.]+),max_sequences=8 .* ([\d.]+)% saved", capsys.readouterr().out)
+    assert found is not None
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    at, below = (forecast(prompts, GateSettings(float(found[1]) - step, MOST)) for step in (0, 0.01))
+    wanted = float(saving[:-1]) / 100
+    assert below.saving < wanted <= at.saving
+    assert wanted <= float(found[2]) / 100 <= at.saving
+
+
+def test_a_target_is_out_of_reach_only_if_nothing_branching_does_not_reach_it(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    least = forecast(prompts, GateSettings(3.0, MOST)).tokens * 240
+    command = ["calibrate", str(pilot), "--max_sequences", "8", "--prompts", "240", "--target-tokens"]
+    assert main([*command, str(least + 1)]) == 0
+    assert main([*command, str(least - 1)]) == 1
+    capsys.readouterr()
+
+
+def test_the_thresholds_that_are_shown_differ_in_what_they_save(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", str(pilot)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "% " in line and " to " in line]
+    saved = [float(row[7].rstrip("%")) for row in rows]
+    assert len(rows) >= 6
+    assert saved == sorted(saved)
+    assert max(high - low for low, high in itertools.pairwise(saved)) < (saved[-1] - saved[0]) / 2
+    assert all(row[-1] in ("s", "min", "h", "d") for row in rows)
+    assert not any(row[-2] == "0" for row in rows)
+
+
+def test_a_task_with_several_sets_of_options_is_refused(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = json.loads(next(pilot.rglob("results_*.json")).read_text(encoding="utf-8"))
+    pools = results["config"]["eager"]["pools"]
+    pools.append({**pools[0], "options": {**pools[0]["options"], "entropy_threshold": 9.0}})
+    (tmp_path / "results_2026-01-01T00-00-00.json").write_text(json.dumps(results), encoding="utf-8")
+    assert main(["calibrate", str(tmp_path)]) == 2
+    assert "2 sets of options (different entropy_threshold)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--write", "x.yaml"], "--write needs --target-tokens or --target-saving"),
+        (["--task", "another"], "the pilot has no task 'another'; it has eager_demo"),
+    ],
+)
+def test_calibrate_explains_wrong_usage(
+    arguments: list[str], said: str, pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", str(pilot), *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_calibrate_imports_no_torch(pilot: Path) -> None:
+    code = (
+        "import sys; from eager_lmeval.commands.cli import main; "
+        "main(['calibrate', sys.argv[1], '--thresholds', '1']); "
+        "print(sorted({'torch', 'transformers', 'lm_eval'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, pilot], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_files_that_the_harness_wrote_are_compared_and_shown(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(pilot), str(pilot), "--max-drop", "pass@max=0.2", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)["tasks"]["eager_demo"]
+    assert found["documents"] == DOCUMENTS
+    assert found["metrics"]["tokens"]["difference"] == 0
+    (scored,) = read_runs([pilot])
+    results = scored.run.results["results"]["eager_demo"]
+    assert scored.metrics["pass@max"].mean == pytest.approx(results["pass@max,none"])
+    for listed in scored.documents:  # the page grades again what the run graded
+        assert listed.flags.failing == (listed.document.num_correct == 0)
+    right = sum(not listed.flags.failing for listed in scored.documents)
+    assert right / DOCUMENTS == pytest.approx(results["pass@max,none"])
+    assert main(["report", str(pilot), "-o", str(tmp_path / "page.html")]) == 0

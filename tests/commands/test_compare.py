@@ -1,0 +1,267 @@
+"""`eager-lmeval compare` on files of made-up runs: what it pairs, refuses, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from run_files import OPTIONS, results_file, samples_file, write_run
+
+from eager_lmeval.commands.cli import main
+
+RNG = np.random.default_rng(3)
+BASE = (RNG.random(200) < 0.6).astype(float).tolist()
+TOKENS = RNG.lognormal(6, 0.5, 200).tolist()
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "baseline", {"pass@max": BASE, "tokens": TOKENS})
+
+
+def candidate(tmp_path: Path, broken: int = 0, cost: float = 1.0) -> Path:
+    """A run that gets ``broken`` of the baseline's right answers wrong."""
+    right = [place for place, value in enumerate(BASE) if value]
+    wrong = set(right[:broken])
+    scores = [0.0 if place in wrong else value for place, value in enumerate(BASE)]
+    return write_run(tmp_path / "candidate", {"pass@max": scores, "tokens": [cost * tokens for tokens in TOKENS]})
+
+
+def compare(*arguments: object) -> int:
+    return main(["compare", *map(str, arguments)])
+
+
+def test_a_run_without_change_passes(baseline: Path, tmp_path: Path) -> None:
+    assert compare(baseline, candidate(tmp_path), "--max-drop", "pass@max=0.05", "--max-increase", "tokens=10%") == 0
+
+
+def test_a_large_drop_is_a_regression(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(baseline, candidate(tmp_path, broken=40), "--max-drop", "pass@max=0.05") == 1
+    assert "REGRESSION" in capsys.readouterr().out
+
+
+def test_a_rise_in_cost_is_a_regression(baseline: Path, tmp_path: Path) -> None:
+    assert compare(baseline, candidate(tmp_path, cost=1.3), "--max-increase", "tokens=10%") == 1
+
+
+def test_too_few_documents_are_inconclusive_and_the_message_says_how_many_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"pass@max": [1.0, 0.0] * 10}
+    runs = [write_run(tmp_path / name, few) for name in ("a", "b")]
+    assert compare(*runs, "--max-drop", "pass@max=0.02", "--json", "-") == 3
+    (check,) = json.loads(capsys.readouterr().out)["checks"]
+    assert check["documents_needed"] > 100
+    assert f"about {check['documents_needed']:,} documents would do" in check["message"]
+    many = {"pass@max": [1.0, 0.0] * check["documents_needed"]}
+    assert compare(*(write_run(tmp_path / name, many) for name in ("c", "d")), "--max-drop", "pass@max=0.02") == 0
+
+
+def test_without_a_limit_nothing_is_judged(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(baseline, candidate(tmp_path, broken=40)) == 0
+    assert "nothing is judged" in capsys.readouterr().out
+
+
+def test_documents_without_a_partner_are_refused_or_listed_and_left_out(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_run(tmp_path / "other", {"pass@max": BASE}, first_document=3)
+    assert compare(baseline, other) == 2
+    assert "toy_task: 3 documents only in the candidate (doc_id 200, 201, 202)" in capsys.readouterr().err
+    assert compare(baseline, other, "--allow-different", "--json", "-") == 0
+    (task,) = json.loads(capsys.readouterr().out)["tasks"].values()
+    assert (task["documents"], task["only_baseline"], task["only_candidate"]) == (197, [0, 1, 2], [200, 201, 202])
+
+
+def test_documents_are_paired_by_hash_and_not_by_their_place(baseline: Path, tmp_path: Path) -> None:
+    shuffled = candidate(tmp_path)
+    lines = samples_file(shuffled).read_text().splitlines(keepends=True)
+    samples_file(shuffled).write_text("".join(reversed(lines)))
+    json_file = tmp_path / "found.json"
+    compare(baseline, shuffled, "--json", json_file)
+    metrics = json.loads(json_file.read_text())["tasks"]["toy_task"]["metrics"]
+    assert metrics["tokens"]["difference"] == 0
+    assert (metrics["tokens"]["low"], metrics["tokens"]["high"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"options": {**OPTIONS, "max_sequences": 8}}, "max_sequences is 4 in the baseline and 8 in the candidate"),
+        ({"options": {**OPTIONS, "branch_window": 9}}, "branch_window is not recorded in the baseline and 9 in the"),
+        ({"version": 2.0}, "task version is 1.0 in the baseline and 2.0 in the candidate"),
+    ],
+)
+def test_different_options_or_versions_are_refused_unless_allowed(
+    changed: dict[str, object], said: str, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_run(tmp_path / "other", {"pass@max": BASE}, **changed)  # type: ignore[arg-type] - by name
+    assert compare(baseline, other) == 2
+    assert said in capsys.readouterr().err
+    assert compare(baseline, other, "--allow-different") == 0
+    assert said in capsys.readouterr().out
+
+
+def test_a_candidate_of_a_few_documents_is_no_pass(tmp_path: Path) -> None:
+    whole = write_run(tmp_path / "whole", {"pass@max": [1.0] * 20})
+    limited = write_run(tmp_path / "limited", {"pass@max": [1.0] * 5})
+    assert compare(whole, limited, "--max-drop", "pass@max=0.5") == 2
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_run_of_another_model_type_is_refused_in_one_line(
+    swapped: bool, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_run(tmp_path / "hf", {"pass@max": BASE}, eager=False)
+    assert compare(*((baseline, other) if swapped else (other, baseline))) == 2
+    without, made = ("candidate", "baseline") if swapped else ("baseline", "candidate")
+    (_, line, _) = capsys.readouterr().err.splitlines()
+    assert line == f"  toy_task: the {without} was not made with --model eager, the {made} was"
+
+
+def test_an_option_that_the_baseline_s_release_lacked_is_a_note_while_it_has_its_default(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = write_run(tmp_path / "default", {"pass@max": BASE}, options={**OPTIONS, "tie_margin": "auto"})
+    for pair in ((baseline, default), (default, baseline)):
+        assert compare(*pair) == 0
+        assert "tie_margin is" in capsys.readouterr().out
+    chosen = write_run(tmp_path / "chosen", {"pass@max": BASE}, options={**OPTIONS, "tie_margin": 0.5})
+    assert compare(baseline, chosen) == 2
+    assert "tie_margin is not recorded in the baseline and 0.5 in the candidate" in capsys.readouterr().err
+
+
+def test_a_refusal_says_which_run_was_taken(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(baseline, {"pass@max": BASE}, stamp="2026-02-02T03-04-05.000001", version=2.0)
+    assert compare(baseline, candidate(tmp_path)) == 2
+    assert "the newest is taken, results_2026-02-02" in capsys.readouterr().err
+
+
+def test_a_run_compared_with_itself_is_noted(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(baseline, results_file(baseline))
+    assert "baseline and candidate are the same run" in capsys.readouterr().out
+    compare(baseline, candidate(tmp_path))
+    assert "the same run" not in capsys.readouterr().out
+
+
+def test_another_seed_is_no_difference_of_options(baseline: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", {"pass@max": BASE}, options={**OPTIONS, "seed": 2})
+    assert compare(baseline, other) == 0
+
+
+def test_a_result_made_with_labels_says_that_it_is_an_upper_bound(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(baseline, write_run(tmp_path / "other", {"pass@max": BASE}, labels_used=True), "--markdown", "-")
+    assert "upper bound" in capsys.readouterr().out
+
+
+def test_an_undefined_value_is_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    defined = write_run(tmp_path / "a", {"pass@4": [1.0, 1.0, 0.0, 0.0]})
+    partly = write_run(tmp_path / "b", {"pass@4": [1.0, float("nan"), 0.0, 1.0]})
+    compare(defined, partly, "--json", "-")
+    found = json.loads(capsys.readouterr().out)["tasks"]["toy_task"]["metrics"]["pass@4"]
+    assert (found["documents"], found["undefined"], found["difference"]) == (3, 1, pytest.approx(1 / 3))
+
+
+def test_junit_has_a_case_a_limit_with_failures_and_errors(baseline: Path, tmp_path: Path) -> None:
+    limits = ["--max-drop", "pass@max=0.05", "--max-drop", "pass@max=0.2", "--max-increase", "tokens=10%"]
+    compare(baseline, candidate(tmp_path, broken=40), *limits, "--junit", tmp_path / "gate.xml")
+    (suite,) = ET.parse(tmp_path / "gate.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert [[child.tag for child in case] for case in suite] == [["failure"], ["error"], ["system-out"]]
+
+
+def test_markdown_is_appended_to_the_step_summary(
+    baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    compare(baseline, candidate(tmp_path), "--max-drop", "pass@max=0.05")
+    assert summary.read_text().startswith("before\n### eager-lmeval compare\n\nPASS")
+
+
+def test_a_metric_of_that_name_must_exist(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(baseline, baseline, "--max-drop", "pass@mx=0.1") == 2
+    assert "did you mean 'pass@max'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["pass@max", "pass@max=much", "pass@max=-1", "=0.1", "pass@max=nan"])
+def test_a_limit_that_is_none_is_refused(text: str, baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(baseline, baseline, "--max-drop", text) == 2
+    assert "METRIC=AMOUNT" in capsys.readouterr().err
+
+
+def test_a_run_without_samples_says_what_to_run(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples_file(baseline).unlink()
+    assert compare(baseline, baseline) == 2
+    assert "--log_samples" in capsys.readouterr().err
+
+
+def test_a_wrong_folder_is_named(tmp_path: Path, baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert compare(tmp_path / "empty", baseline) == 2
+    assert "holds no results_*.json" in capsys.readouterr().err
+    assert compare(tmp_path / "missing", baseline) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_folder_of_two_models_is_refused(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(baseline, {"pass@max": BASE}, model="another")
+    assert compare(baseline, baseline) == 2
+    assert "several models (another, toy)" in capsys.readouterr().err
+
+
+def test_of_several_runs_of_a_model_the_newest_is_taken_and_named(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(baseline, {"pass@max": [0.0] * 200}, stamp="2026-02-02T03-04-05.000001")
+    assert compare(baseline, candidate(tmp_path)) == 0
+    assert "the newest is taken, results_2026-02-02" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+def test_a_samples_file_that_was_cut_short_is_refused(
+    keep: float, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = candidate(tmp_path)
+    text = samples_file(damaged).read_text()
+    samples_file(damaged).write_text(text[: int(keep * len(text))])
+    assert compare(baseline, damaged) == 2
+    assert "cut short" in capsys.readouterr().err
+
+
+def test_whole_lines_that_are_missing_are_noticed(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = candidate(tmp_path)
+    lines = samples_file(damaged).read_text().splitlines(keepends=True)
+    samples_file(damaged).write_text("".join(lines[:-1]))
+    assert compare(baseline, damaged) == 2
+    assert "it holds 199 of 200 documents" in capsys.readouterr().err
+
+
+def test_a_results_file_that_was_cut_short_is_refused(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results_file(baseline).write_text(results_file(baseline).read_text()[:100])
+    assert compare(baseline, baseline) == 2
+    assert "cut short" in capsys.readouterr().err
+
+
+def test_nothing_heavy_is_imported_for_help_and_no_torch_for_a_comparison(baseline: Path) -> None:
+    code = (
+        "import sys; from eager_lmeval.commands.cli import _parser, main; _parser(); "
+        "heavy = {'torch', 'transformers', 'lm_eval', 'numpy', 'scipy', 'pydantic', 'jinja2', 'rich'}; "
+        "print(sorted(heavy & set(sys.modules))); main(['compare', *sys.argv[1:]]); "
+        "print(sorted({'torch', 'transformers', 'lm_eval', 'scipy.stats'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, baseline, baseline], check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("[]", "[]")

@@ -1,0 +1,180 @@
+"""The journal gives back what it was given; a damaged file, a full disk or a second run loses nothing else."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.errors import UsageError
+from eager_lmeval.journal.journal import FORMAT, Journal, fingerprint
+from eager_lmeval.lm import EagerLM
+
+PROMPT = Prompt(0, "some_task", "context", [5, 6])
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def some_tree() -> Tree:
+    root = Sequence(
+        (0,), [3, 1, 0], weight=0.75, finish="stop", text="a\u2028b", entropies=[0.1, 1 / 3, 0.0], logprob=-2.5
+    )
+    child = root.fork(2, 1, 1 / 3)
+    child.tokens.append(0)
+    child.finish, child.weight, child.text, child.answer_at = "length", 0.25, "ä\n\r", None
+    return Tree(PROMPT, [root, child], prefill_tokens=2)
+
+
+def read_all(folder: Path, *keys: str) -> dict[str, Any]:
+    journal = Journal(folder)
+    read = journal.read(journal.files(), set(keys))
+    journal.close()
+    return read
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A journal with three records of one key each."""
+    journal = Journal(tmp_path / "journal", about={"model": "demo"})
+    for key in ("first", "second", "third"):
+        journal.append(key, "tree", {"task": "some_task", "doc_id": 1}, some_tree())
+    journal.close()
+    return tmp_path / "journal"
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.glob("*.jsonl")
+    return path
+
+
+# The file.
+
+
+def test_what_was_appended_is_read_again_to_the_last_digit(folder):
+    record = read_all(folder, "second")["second"]["tree"]
+    assert record.sequences == some_tree().sequences
+    assert record.prefill_tokens == 2
+
+
+@settings(deadline=None)  # every example syncs a disk
+@given(numbers=st.lists(FINITE, min_size=1, max_size=4), text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_floats_and_texts_survive_the_file(tmp_path_factory, numbers, text):
+    root = Sequence((0,), [0] * len(numbers), finish="stop", text=text, entropies=numbers, logprob=numbers[0])
+    folder = tmp_path_factory.mktemp("journal")
+    journal = Journal(folder)
+    journal.append("key", "tree", {}, Tree(PROMPT, [root]))
+    assert journal.read(journal.files(), {"key"})["key"]["tree"].sequences == [root]
+    journal.close()
+
+
+def test_every_line_is_plain_json_with_the_format_version(folder):
+    lines = [json.loads(line) for line in only_file(folder).read_text(encoding="utf-8").split("\n")[:-1]]
+    assert [line["format"] for line in lines] == [FORMAT] * 4
+    assert lines[0]["model"] == "demo"
+    assert [line["key"] for line in lines[1:]] == ["first", "second", "third"]
+    assert lines[1]["sequences"][1]["tokens"] == [2, 0], "a child's tokens begin at its fork"
+
+
+@pytest.mark.parametrize("kept", range(1, 40, 6))
+def test_a_torn_last_line_is_ignored_with_a_warning(folder, caplog, kept):
+    whole = only_file(folder).read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    only_file(folder).write_bytes(whole[: last + kept])
+    assert set(read_all(folder, "first", "second", "third")) == {"first", "second"}
+    assert caplog.text.count("the last line is torn") == 1
+
+
+@pytest.mark.parametrize("damage", [b"x", b"\n", b"\xff", b'"'])
+def test_a_damaged_line_in_the_middle_loses_that_line_alone(folder, caplog, damage):
+    whole = only_file(folder).read_bytes()
+    middle = whole.index(b'"second"') + 40
+    only_file(folder).write_bytes(whole[:middle] + damage + whole[middle:])
+    assert set(read_all(folder, "first", "second", "third")) == {"first", "third"}
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "cannot be read; what it held is generated again" in warning
+
+
+def test_a_digit_that_flipped_is_noticed(folder):
+    path = only_file(folder)
+    path.write_bytes(path.read_bytes().replace(b'"weight":0.75', b'"weight":0.76', 1))
+    assert set(read_all(folder, "first", "second", "third")) == {"second", "third"}
+
+
+def test_records_of_other_keys_are_left_alone_and_counted(folder, caplog):
+    before = only_file(folder).read_bytes()
+    with caplog.at_level("INFO", logger="lm_eval"):
+        assert read_all(folder, "another") == {}
+    assert "3 records are of another model, other prompts or other options; they are left alone" in caplog.text
+    assert only_file(folder).read_bytes() == before
+
+
+def test_a_fingerprint_depends_on_all_that_it_is_made_of():
+    base = {"model": {"name": "a"}, "options": {"seed": 1}}
+    others = [base | {"model": {"name": "b"}}, base | {"options": {"seed": 2}}, base | {"task": "t"}]
+    assert len({fingerprint(what) for what in (base, *others)}) == 4
+    assert fingerprint(base) == fingerprint(dict(reversed(base.items())))
+
+
+# The folder.
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"journal=.*file/journal: Not a directory; .*start the same command again"):
+        EagerLM(pretrained="a/model/that/does/not/exist", journal=str(tmp_path / "file" / "journal"))
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond it fails as it does on a full disk, after a part of the line was written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_message_and_loses_nothing_that_was_done(tmp_path, caplog):
+    journal = Journal(tmp_path)
+    journal.append("first", "tree", {}, some_tree())
+    full = only_file(tmp_path).stat().st_size + 100
+    said = r"what it holds is kept: give a folder that can be written and has room"
+    with files_of_at_most(full), pytest.raises(UsageError, match=said):
+        journal.append("second", "tree", {}, some_tree())
+    assert only_file(tmp_path).stat().st_size == full
+    journal.close()
+    assert set(read_all(tmp_path, "first", "second")) == {"first"}
+    assert "torn" in caplog.text
+
+
+HOLD = """
+import sys
+from eager_lmeval.journal.journal import Journal
+journal = Journal(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_second_run_on_the_folder_is_refused_until_the_first_has_ended(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match=rf"is in use by process {first.pid} on .*give this one another folder"):
+            Journal(tmp_path)
+        Journal(tmp_path, rank=1).close()  # another rank of the same run
+    finally:
+        first.kill()
+        first.wait()
+    Journal(tmp_path).close()

@@ -1,0 +1,241 @@
+"""A run picks up what a journal holds of it, and nothing else: of other options, models, strategies, processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.model import CachingLM
+from process_runs import Call, Plan, essence, journal_lines, kill_when, make_calls
+from torch.distributed import HashStore
+
+from eager_lmeval.engine.loop import Engine
+from eager_lmeval.errors import UsageError
+from eager_lmeval.journal.journal import Journal
+from eager_lmeval.journal.shelf import open_shelves
+from eager_lmeval.lm import EagerLM
+from eager_lmeval.processes.ranks import Board
+
+
+def call(strategy: str, docs: int = 6, **options: Any) -> Call:
+    given = {"strategy": strategy, "max_sequences": 4, "entropy_threshold": 1.6}
+    return Call(docs, gen_kwargs=given | options)
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> Counter[str]:
+    """Tokens that engines decode from here on, by context."""
+    counted: Counter[str] = Counter()
+    grow = Engine._grow
+
+    def counting(self: Engine, readouts: Any) -> Any:
+        counted.update(placed.row.tenant.growth.run.prompt.context for placed in self._incoming)
+        counted.update(row.tenant.growth.run.prompt.context for row in self.rows)
+        return grow(self, readouts)
+
+    monkeypatch.setattr(Engine, "_grow", counting)
+    return counted
+
+
+def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What a run of its own makes, and what it reports of the pools."""
+    torch.manual_seed(model_args.pop("harness_seed", 1234))
+    lm = EagerLM(**{"pretrained": "demo", "dtype": "float32"} | model_args)
+    responses = [essence(by_document) for by_document in make_calls(lm, calls)]
+    if lm._journal is not None:
+        lm._journal.close()
+    return responses, lm._pools
+
+
+@pytest.mark.parametrize("strategy", ["parallel", "init", "adapt", "eager"])
+def test_a_finished_run_is_not_generated_again(tmp_path, decoded, caplog, strategy):
+    calls = [call(strategy)]
+    first, reported = made(calls, journal=str(tmp_path))
+    assert sum(decoded.values()) > 0
+    decoded.clear()
+    with caplog.at_level("INFO", logger="lm_eval"):
+        again, of_again = made(calls, journal=str(tmp_path))
+    assert again == first == made(calls)[0]
+    assert of_again[0]["ledger"] == reported[0]["ledger"]
+    assert of_again[0]["journal"] == {"prompts_reused": 6, "tokens_reused": reported[0]["tokens"]}
+    assert f"6 of 6 prompts of some_task and {reported[0]['tokens']} tokens were done" in caplog.text
+
+
+def test_nothing_is_decoded_for_what_the_journal_holds(tmp_path, decoded):
+    made([call("init", docs=3)], journal=str(tmp_path))
+    of_three = set(decoded)
+    decoded.clear()
+    made([call("init", docs=5)], journal=str(tmp_path))
+    assert len(of_three) == 3
+    assert len(decoded) == 2
+    assert not of_three & set(decoded)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 99},
+        {"entropy_threshold": 1.61},
+        {"temperature": 0.7},
+        {"strategy": "parallel"},
+        {"max_sequences": 5},
+        {"max_gen_toks": 59},
+        {"branch_window": 7},
+        {"tie_margin": 0.01},
+        {"until": ["q"]},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_other_options_never_find_the_record(tmp_path, other):
+    made([call("init", docs=2)], journal=str(tmp_path))
+    _, reported = made([call(**{"strategy": "init", "docs": 2} | other)], journal=str(tmp_path))
+    assert reported[0]["journal"]["prompts_reused"] == 0
+
+
+def test_neither_do_another_seed_of_the_harness_another_dtype_or_other_weights(tmp_path):
+    calls = [call("init", docs=2)]
+    made(calls, journal=str(tmp_path))
+    for other in ({"harness_seed": 4321}, {"dtype": "bfloat16"}):
+        assert made(calls, journal=str(tmp_path), **other)[1][0]["journal"]["prompts_reused"] == 0
+
+    from eager_lmeval.journal.identity import model_identity
+
+    lm = EagerLM(pretrained="demo")
+    before = model_identity(lm.model, lm.tokenizer, "demo", {})
+    assert model_identity(lm.model, lm.tokenizer, "demo", {"batch_size": 3}) == before
+    lm.model.config.rope_parameters["rope_theta"] *= 2  # not in the weights, but it changes every logit
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+    lm.model.config.rope_parameters["rope_theta"] /= 2
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) == before
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight.mul_(1.001)
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+
+
+def test_neither_does_another_tokenizer_that_gives_the_prompts_the_same_ids():
+    from eager_lmeval.journal.identity import model_identity
+
+    lm = EagerLM(pretrained="demo")
+    before = model_identity(lm.model, lm.tokenizer, "demo", {})
+    lm.tokenizer("padded", padding="max_length", max_length=20, truncation=True)  # as a batch does it
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) == before
+    lm.tokenizer.add_special_tokens({"additional_special_tokens": ["<|new|>"]})
+    assert model_identity(lm.model, lm.tokenizer, "demo", {}) != before
+
+
+def test_a_folder_that_other_machines_do_not_share_is_named(tmp_path):
+    """Two ranks as threads; one has a folder of the same name on another machine, here another folder."""
+    store = HashStore()
+
+    class Gathering(Board):
+        def gather(self, item: Any) -> list[Any]:
+            self.meet()
+            place = next(self.exchanges)
+            store.set(f"{place} {self.rank}", pickle.dumps(item).hex())
+            self.meet()
+            return [pickle.loads(bytes.fromhex(store.get(f"{place} {rank}").decode())) for rank in range(2)]
+
+    def said(rank: int) -> str:
+        board = Gathering(store, rank, 2)
+        board.exchanges = itertools.count()
+        with pytest.raises(UsageError) as caught:
+            open_shelves(Journal(tmp_path / str(rank), rank), [], [], board)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        for line in pool.map(said, range(2)):
+            assert "on the machine of rank 1 is not the folder that rank 0 uses" in line
+
+
+def test_none_is_no_journal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert EagerLM(pretrained="demo", journal="none")._journal is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_strategies_share_what_they_have_in_common(tmp_path, decoded):
+    """Stage 1 of init, adapt and eager is one tree; what was granted with another decay of θ is told apart."""
+    made([call("init")], journal=str(tmp_path))
+    of_init = sum(decoded.values())
+    for strategy, again in (("adapt", {}), ("eager", {"extra_cap": "1M"}), ("adapt", {"threshold_decay": 0.7})):
+        decoded.clear()
+        resumed, reported = made([call(strategy, **again)], journal=str(tmp_path))
+        expected, of_expected = made([call(strategy, **again)])
+        assert resumed == expected
+        assert reported[0]["ledger"] == of_expected[0]["ledger"]
+        assert reported[0]["journal"]["prompts_reused"] == 6
+        assert reported[0]["journal"]["tokens_reused"] >= of_init
+
+
+def test_roots_of_parallel_are_found_whatever_the_gate(tmp_path):
+    made([call("parallel", docs=2)], journal=str(tmp_path))
+    other = call("parallel", docs=2, entropy_threshold=0.1, think_gate=False)
+    assert made([other], journal=str(tmp_path))[1][0]["journal"]["prompts_reused"] == 2
+
+
+def test_what_changes_no_result_still_finds_the_record(tmp_path):
+    made([call("init", docs=2)], journal=str(tmp_path))
+    _, reported = made([call("init", docs=2, max_rows=5)], journal=str(tmp_path), batch_size=7)
+    assert reported[0]["journal"]["prompts_reused"] == 2
+
+
+def test_raising_max_sequences_of_parallel_keeps_the_roots_that_there_are(tmp_path, decoded):
+    made([call("parallel", max_sequences=3)], journal=str(tmp_path))
+    of_three = sum(decoded.values())
+    for m, reused in ((5, of_three), (2, None)):
+        decoded.clear()
+        resumed, reported = made([call("parallel", max_sequences=m)], journal=str(tmp_path))
+        newly = sum(decoded.values())
+        expected, of_expected = made([call("parallel", max_sequences=m)])
+        for document, of_document in expected[0].items():
+            assert resumed[0][document]["sequences"] == of_document["sequences"]
+        if reused is None:
+            assert newly == 0
+        else:
+            assert reported[0]["journal"] == {"prompts_reused": 6, "tokens_reused": reused}
+            assert newly == of_expected[0]["tokens"] - reused
+
+
+def test_a_journal_and_the_cache_of_the_harness_work_together(tmp_path):
+    def responses(seed: int) -> Any:
+        lm = EagerLM(pretrained="demo", seed=seed, journal=str(tmp_path / "journal"))
+        caching = CachingLM(lm, str(tmp_path / "cache.db"))
+        readable = Call(2, repeats=3, gen_kwargs={"do_sample": None})  # the harness would read it from its cache
+        made_here = [essence(by_document) for by_document in make_calls(caching, [readable])]
+        lm._journal.close()
+        return made_here, lm._pools[0]["journal"]["prompts_reused"]
+
+    first, _ = responses(seed=1)
+    assert any(len(set(answered["texts"])) > 1 for answered in first[0].values())
+    assert responses(seed=1) == (first, 2)
+    other, reused = responses(seed=2)
+    assert other != first
+    assert reused == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "records"), [("adapt", 3), ("eager", 7)])
+def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(tmp_path, decoded, strategy, records):
+    """Killed in stage 1, and in stage 2 or near it: six documents make six records in stage 1."""
+    calls = [call(strategy)]
+    plan = Plan(str(tmp_path / "killed"), calls, {"journal": str(tmp_path / "journal")})
+    assert kill_when(plan, 2, records), "the run ended before it could be killed"
+    written = journal_lines(plan)
+    resumed, reported = made(calls, journal=str(tmp_path / "journal"))
+    undisturbed, of_undisturbed = made(calls)
+    assert resumed == undisturbed
+    assert reported[0]["ledger"] == of_undisturbed[0]["ledger"]
+    assert reported[0]["journal"]["prompts_reused"] >= min(6, written) > 0
+    names = Counter()
+    for path in (tmp_path / "journal").glob("*.jsonl"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"}\n")]
+        assert len(whole) >= len(lines) - 1
+        names.update((record["key"], record["part"]) for record in map(json.loads, whole[1:]))
+    assert set(names.values()) == {1}, "a finished prompt was generated again"

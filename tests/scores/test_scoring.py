@@ -1,0 +1,258 @@
+"""From a document's tree to its metrics, and from the documents' values to the lines of a result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import Any
+
+import pytest
+
+from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.response import Response, TreeRecord
+from eager_lmeval.scores import scoring
+from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant
+from eager_lmeval.verify import Graded
+
+DOC = {"eager": {"label": "62", "verifier": "math"}}
+RULES = Rules(ks=(2, 4))
+
+
+def sequence(answer: str | None, weight: float, **more: Any) -> dict[str, Any]:
+    """A finished sequence that boxes ``answer``, or says nothing of the kind."""
+    thought = "is it \\boxed{0}?</think>"
+    text = thought + ("I give up." if answer is None else f"So \\boxed{{{answer}}}.")
+    return {"text": text, "answer_at": len(thought), "weight": weight, "finish": "stop"} | more
+
+
+def cut_off(text: str, weight: float) -> dict[str, Any]:
+    return {"text": text, "answer_at": None, "weight": weight, "finish": "length"}
+
+
+def tree(*sequences: dict[str, Any], rules: Rules = RULES, **more: Any) -> TreeRecord:
+    record = {
+        "num_sequences": len(sequences),
+        "num_branches": len(sequences) - 1,
+        "num_roots": 1,
+        "tokens": 100,
+        "labels_used": False,
+        "strategy": "init",
+        "max_sequences": 8,
+        "entropy_threshold": 0.5,
+        "temperature": 0.8,
+        "sequences": list(sequences),
+    }
+    (made,) = records([[Response("", TreeRecord(record | more))]], rules)
+    return made
+
+
+def same(values: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert {name: values[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+
+
+def test_plain_and_weighted_scores_of_a_tree():
+    values = score(DOC, tree(sequence("62", 0.6), sequence("7", 0.2), sequence("7.0", 0.1), sequence(None, 0.1)))
+    same(
+        values,
+        {
+            "pass@max": 1.0,
+            "pass_rate": 1 / 4,
+            "pass_rate_w": 0.6,
+            "cons@max": 0.0,
+            "cons_w@max": 1.0,
+            "pass@2": 1 / 2,
+            "cons@2": 1 / 2,
+            "pass@4": 1.0,
+            "cons@4": 0.0,
+            "tie_rate": 0.0,
+            "no_answer_rate": 1 / 4,
+            "truncation_rate": 0.0,
+            "timeout_rate": 0.0,
+            "tokens": 100.0,
+            "mean_sequences": 4.0,
+            "mean_branches": 3.0,
+            "scored": 1.0,
+            "scored@4": 1.0,
+        },
+    )
+
+
+def test_fewer_sequences_than_k_are_unscored_and_counted():
+    values = [score(DOC, tree(*[sequence("62", 1 / n)] * n)) for n in (1, 3, 4)]
+    table = metrics(RULES)
+    same(values[0], {"pass@4": math.nan, "cons@4": math.nan, "pass@2": math.nan, "scored@2": 0.0})
+    column = {name: [value[name] for value in values] for name in values[0]}
+    assert table["pass@4"].aggregate(column["pass@4"]) == 1.0
+    assert table["scored@4"].aggregate(column["scored@4"]) == 1
+    assert table["scored@2"].aggregate(column["scored@2"]) == 2
+    assert table["scored"].aggregate(column["scored"]) == 3
+
+
+def test_what_stands_before_the_end_of_thinking_is_no_answer():
+    values = score(
+        DOC, tree(sequence("7", 1.0, text="\\boxed{62}</think>\\boxed{7}", answer_at=len("\\boxed{62}</think>")))
+    )
+    same(values, {"pass@max": 0.0, "no_answer_rate": 0.0})
+
+
+def test_a_sequence_cut_off_while_it_thinks_does_not_vote():
+    values = score(DOC, tree(cut_off("\\boxed{62} or", 0.7), sequence("7", 0.3)))
+    same(values, {"pass@max": 0.0, "cons@max": 0.0, "no_answer_rate": 0.5, "truncation_rate": 0.5})
+
+
+def test_it_votes_where_the_task_lets_truncated_sequences_vote():
+    record = tree(cut_off("\\boxed{62} or", 0.7), sequence("7", 0.3), rules=Rules(truncated_votes=True))
+    same(score(DOC, record), {"pass@max": 1.0, "cons@max": 0.5, "cons_w@max": 1.0, "no_answer_rate": 0.0})
+
+
+def test_a_sequence_cut_off_behind_its_thinking_part_votes_with_the_answer_it_has():
+    record = tree(sequence("62", 1.0, finish="length"))
+    same(score(DOC, record), {"pass@max": 1.0, "truncation_rate": 1.0})
+
+
+def test_ties_go_by_the_rule_of_the_task():
+    sequences = [sequence("62", 0.4), sequence("7", 0.6)]
+    same(score(DOC, tree(*sequences)), {"cons@max": 0.5, "tie_rate": 1.0})
+    same(score(DOC, tree(*sequences, rules=Rules(tie="first"))), {"cons@max": 1.0, "tie_rate": 1.0})
+
+
+def test_a_document_whose_label_cannot_be_read_is_unscored_and_said_once(caplog: pytest.LogCaptureFixture):
+    doc = {"eager": {"label": "?", "verifier": "choice"}}
+    with caplog.at_level(logging.WARNING):
+        values = [score(doc, tree(sequence("62", 1.0))) for _ in range(3)]
+    assert sum("unscored" in record.message for record in caplog.records) == 1
+    same(
+        values[0],
+        {"pass@max": math.nan, "cons@max": math.nan, "pass_rate_w": math.nan, "tie_rate": math.nan, "tokens": 100.0},
+    )
+    values.append(score(DOC, tree(sequence("62", 1.0))))
+    table = metrics(RULES)
+    assert table["scored"].aggregate([value["scored"] for value in values]) == 1
+    assert table["pass@max"].aggregate([value["pass@max"] for value in values]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("doc", "said"),
+    [
+        ({}, "no column 'eager'"),
+        ({"eager": {"label": "62"}}, "no verifier"),
+        ({"eager": {"verifier": "math"}}, "no label"),
+        ({"eager": {"label": "62", "verifier": "mth"}}, "did you mean 'math'"),
+    ],
+)
+def test_a_document_that_does_not_say_how_to_grade_it_is_an_error(doc: dict[str, Any], said: str):
+    with pytest.raises(UsageError, match=said):
+        score(doc, tree(sequence("62", 1.0)))
+
+
+def test_a_label_is_read_as_text():
+    same(score({"eager": {"label": 62, "verifier": "math"}}, tree(sequence("62", 1.0))), {"pass@max": 1.0})
+
+
+def test_texts_of_a_model_without_trees_count_alike_and_cost_nothing_that_is_known():
+    (record,) = records([["<think>\\boxed{62}", "x</think>\\boxed{62}", "\\boxed{7}"]], RULES)
+    values = score(DOC, record)
+    same(
+        values,
+        {
+            "pass@max": 1.0,
+            "pass_rate": 1 / 3,
+            "pass_rate_w": 1 / 3,
+            "no_answer_rate": 1 / 3,
+            "truncation_rate": math.nan,
+            "tokens": math.nan,
+            "sequences": 3.0,
+            "max_sequences": 3,
+        },
+    )
+    assert values["strategy"] == "none"
+    table = metrics(RULES)
+    assert math.isnan(table["tokens"].aggregate([values["tokens"]] * 2))
+
+
+def test_every_value_has_an_aggregate_and_every_score_has_both_error_bars():
+    for rules in (Rules(), RULES):
+        values, table = score(DOC, tree(sequence("62", 1.0), rules=rules)), metrics(rules)
+        assert set(values) == set(table) - {"verifier_note"}
+        scores = [name for name, metric in table.items() if metric.higher_is_better]
+        assert len(scores) == 5 + 2 * len(rules.ks)
+        order = list(values)
+        for name in scores:
+            assert order.index(f"{name}_stderr") == order.index(name) + 1, "the harness writes its own before"
+            assert f"{name}_ci95" in table
+
+
+def test_error_bars_of_a_score_come_from_its_documents_and_lie_around_it():
+    rows = [
+        score(DOC, tree(*[sequence(a, 0.5) for a in answers])) for answers in (("62", "7"), ("7", "7"), ("62", "62"))
+    ]
+    table = metrics(RULES)
+    rate = table["pass_rate"].aggregate([row["pass_rate"] for row in rows])
+    error = table["pass_rate_stderr"].aggregate([row["pass_rate_stderr"] for row in rows])
+    low, high = table["pass_rate_ci95"].aggregate([row["pass_rate_ci95"] for row in rows])
+    assert rate == 0.5
+    assert error == pytest.approx(0.5 / math.sqrt(3))
+    assert 0 <= low < rate < high <= 1
+
+
+def test_settings_stand_in_the_result_and_mixed_ones_say_so():
+    table = metrics(RULES)
+    rows = [score(DOC, tree(sequence("62", 1.0), temperature=t)) for t in (0.8, 0.8, 1.0)]
+    assert table["temperature"].aggregate([row["temperature"] for row in rows[:2]]) == 0.8
+    assert table["temperature"].aggregate([row["temperature"] for row in rows]) == "mixed"
+    assert table["strategy"].aggregate([row["strategy"] for row in rows]) == "init"
+    assert math.isnan(table["temperature"].aggregate([math.nan, math.nan]))
+
+
+def test_results_are_named_oracle_as_soon_as_one_tree_was_made_with_labels():
+    trees = [tree(sequence("62", 1.0)), tree(sequence("62", 1.0), labels_used=True)]
+    assert (variant(trees[:1]), variant(trees)) == ("none", "oracle")
+
+
+def test_what_the_code_verifier_notes_of_every_program_stands_in_the_result(monkeypatch: pytest.MonkeyPatch):
+    class Noting:
+        def __init__(self, *notes: str) -> None:
+            self._notes = notes
+
+        def grade(self, texts: Any, label: str) -> list[Graded]:
+            return [Graded(False, "x", 0, note=note) for note in self._notes] + [Graded(False, None, None)]
+
+    doc, table = {"eager": {"label": "62", "verifier": "code"}}, metrics(RULES)
+
+    def note(*documents: Noting) -> str:
+        values = []
+        for verifier in documents:
+            monkeypatch.setattr(scoring, "get_verifier", lambda name, verifier=verifier: verifier)
+            values.append(score(doc, tree(*[sequence("62", 0.3)] * (len(verifier._notes) + 1)))["verifier_note"])
+        said: str = table["verifier_note"].aggregate(values)
+        return said
+
+    refused = "no namespaces (refused)"
+    assert note(Noting(refused, f"AssertionError; {refused}"), Noting(), Noting(refused)) == refused
+    assert note(Noting("", refused)) == "none"
+    assert note(Noting()) == "none"
+
+
+def test_a_record_scores_the_same_after_it_was_written_as_json():
+    record = tree(sequence("62", 1 / 3), sequence("7", 1 / 3), sequence(None, 1 / 3))
+    same(score(DOC, json.loads(str(record))), score(DOC, record))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ks": [0]}, "ks=\\[0\\]"),
+        ({"ks": "4"}, "ks="),
+        ({"tie": "last"}, "tie='last'.*mean, first"),
+        ({"truncated_votes": "no"}, "truncated_votes='no'"),
+    ],
+)
+def test_a_rule_that_is_not_accepted_is_an_error_that_shows_it(given: dict[str, Any], said: str):
+    with pytest.raises(UsageError, match=said):
+        Rules.read(given)
+
+
+def test_rules_are_found_among_other_metadata():
+    assert Rules.read({"version": 1.0, "ks": [4, 2, 2], "pretrained": "demo"}) == RULES
+    assert Rules.read({"ks": 4}).ks == (4,)
