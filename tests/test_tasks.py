@@ -5,6 +5,7 @@ The working directory holds folders named like the datasets on the hub, so ``dat
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -252,3 +253,13 @@ def test_predict_only_leaves_the_scoring_out(manager: TaskManager):
         "bypass,none",
         "bypass_stderr,none",
     }
+
+
+def test_task_files_reach_the_package_through_its_task_class_alone() -> None:
+    used = {
+        node.module
+        for file in paths.tasks_dir().rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eager_lmeval")
+    }
+    assert used == {"eager_lmeval.task"}
