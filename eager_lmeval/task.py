@@ -59,7 +59,7 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
         if self._rules.ks and any(tree["num_branches"] for tree in trees):
             log.warning(
                 "task %r: the sequences of a tree are not independent draws, so pass@k and cons@k over them are not "
-                "what k independent samples would score; pass_rate_w and cons_w@max come closer (see tasks/README.md)",
+                "what k independent samples would score; pass_rate_w and cons_w@max come closer (see docs/results.md)",
                 self.config.task,
             )
         instances: list[Instance] = self.instances
