@@ -1,4 +1,4 @@
-# make demo: score the bundled model with EAGER.   make test: what every change must pass.
+# make demo: score the bundled model with EAGER.   make test: what every change must pass.   make docs: the site.
 # Both work in .venv, made from PYTHON (3.10 or newer) with the versions in constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ SOURCES := pyproject.toml constraints.txt packaging/eager_lmeval_register.pth
 # Debian without one, as CI does, they install that system package. EAGER_TESTS_INSTALL_CHROMIUM=0 forbids it.
 EAGER_TESTS_INSTALL_CHROMIUM ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -22,6 +22,10 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+docs: .venv/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Built: build/site/index.html"
 
 clean:
 	rm -rf .venv build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
