@@ -82,6 +82,10 @@ class Growth:
         self.sequences.append(root)
         return root
 
+    def strata(self, sequence: Sequence) -> int:
+        """How many strata a sequence would be dealt over if it opened now; 0 if it cannot open."""
+        return 0
+
     def near_ties(self, readouts: Seq[Readout], active: Seq[Sequence], entropy_margin: float) -> list[int]:
         """Places whose readout rounding could have turned into another token, or into another choice of who forks.
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Readout"]
+__all__ = ["Readout", "Stratum"]
+
+
+class Stratum(NamedTuple):
+    """What one stratum of a row that may open would take (SPEC 3.2)."""
+
+    token: int
+    logprob: float
+    """Its raw log-probability in nats."""
 
 
 class Readout(NamedTuple):
@@ -28,6 +36,10 @@ class Readout(NamedTuple):
     """Whether rounding could have made ``token`` another one."""
     near_fork: bool = False
     """Whether rounding could have made ``first`` or ``second`` another one."""
+    near_strata: bool = False
+    """Whether rounding could have made the token of a stratum another one."""
+    strata: tuple[Stratum, ...] = ()
+    """By number, if they were asked for: stratum g of f takes the token that (g + u)/f picks."""
 
     @property
     def shares(self) -> tuple[float, float]:

@@ -51,7 +51,7 @@ class EngineCounts:
     def count_tie(self, rounded: Readout, exact: Readout) -> None:
         """A readout, and the same in float64."""
         self.ties += 1
-        same = rounded[:3] == exact[:3]
+        same = rounded[:3] == exact[:3] and [s.token for s in rounded.strata] == [s.token for s in exact.strata]
         self.ties_turned += not same
         figures = ("entropy", "logprob", "logprob_first", "logprob_second") if same else ("entropy",)
         self.rounding = max(self.rounding, *(abs(getattr(rounded, name) - getattr(exact, name)) for name in figures))

@@ -164,6 +164,7 @@ class Engine:
         """Readouts of `rows`, then of the fresh ones among `incoming`."""
         self._settle()
         rows = [*self.rows, *(placed.row for placed in self._incoming)]
+        strata = [row.tenant.growth.strata(row.sequence) for row in rows]
         keys = np.array([row.key for row in rows], dtype=np.uint64)
         steps = np.array([len(row.sequence.tokens) for row in rows], dtype=np.uint64)
         return self._runner.decode(
@@ -173,6 +174,7 @@ class Engine:
             uniforms(keys, steps),
             self._sampling,
             self.limit,
+            np.array(strata, dtype=np.int64),
         )
 
     def _settle(self) -> None:
@@ -217,9 +219,11 @@ class Engine:
 
     def _read_again(self, row: Row, readout: Readout) -> Readout:
         tokens = row.sequence.tokens
+        growth = row.tenant.growth
         draw = uniforms(np.array([row.key], dtype=np.uint64), np.array([len(tokens)], dtype=np.uint64))
+        strata = np.array([growth.strata(row.sequence)], dtype=np.int64)
         try:
-            exact = self._runner.read_exactly([*row.tenant.growth.run.prompt.token_ids, *tokens], draw, self._sampling)
+            exact = self._runner.read_exactly([*growth.run.prompt.token_ids, *tokens], draw, self._sampling, strata)
         except OutOfMemory as error:
             if not self.stats.ties_left:
                 log.warning(

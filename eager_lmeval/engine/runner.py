@@ -54,17 +54,25 @@ class Runner(Protocol):
         uniforms: NDArray[np.float64],
         sampling: Sampling,
         limit: int,
+        strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
         """One step. Slot i holds ``lengths[i]`` positions and takes ``tokens[i]``; fresh rows follow with their logits.
 
-        At most ``limit`` rows go through the model at once. ``uniforms`` (rows,) has one draw a row, fresh ones last.
-        Raises OutOfMemory.
+        At most ``limit`` rows go through the model at once. ``uniforms`` (rows,) has one draw a row, fresh ones last;
+        ``strata`` (rows,) how many strata it would be dealt over, 0 where it cannot open: none can without it. Raises
+        OutOfMemory.
         """
 
-    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+    def read_exactly(
+        self,
+        token_ids: list[int],
+        uniforms: NDArray[np.float64],
+        sampling: Sampling,
+        strata: NDArray[np.int64] | None = None,
+    ) -> Readout:
         """The readout after these tokens, prompt and generated, from them alone and in float64. Raises OutOfMemory.
 
-        ``uniforms`` (1,) is the draw. Slots are neither read nor written.
+        ``uniforms`` (1,) is the draw, ``strata`` (1,) as for `decode`. Slots are neither read nor written.
         """
 
     def shrink(self, slots: int) -> None:

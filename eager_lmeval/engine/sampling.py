@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     LogitsProcessorList,
@@ -15,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from eager_lmeval.algorithm.readout import Readout
+from eager_lmeval.algorithm.readout import Readout, Stratum
 from eager_lmeval.engine.ties import entropy_margin, loose_mass, near_boundary, near_order
 
 __all__ = ["Sampling", "read", "top_k_entropy"]
@@ -64,8 +66,13 @@ def top_k_entropy(largest: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).nan_to_num(nan=0.0).sum(dim=-1)
 
 
-def read(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> list[Readout]:
+def read(
+    logits: Tensor, uniforms: Tensor, sampling: Sampling, strata: NDArray[np.int64] | None = None
+) -> list[Readout]:
     """One readout a row. ``logits`` (rows, vocab) in any dtype, ``uniforms`` (rows,) float64 in [0, 1).
+
+    ``strata`` (rows,) says how many strata each row would be dealt over if it opened, 0 for rows that cannot; without
+    it none can. Their tokens are drawn from the same cumulative distribution as the row's own token.
 
     Everything is computed in float32 (float64 for float64 logits), sums of probabilities in float64, and reaches the
     host in one transfer.
@@ -90,23 +97,46 @@ def read(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> list[Readout]:
     probabilities = torch.softmax(scores, dim=-1)
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)  # (rows, vocab)
     target = uniforms * cumulative[:, -1]  # (rows,): the sum of float32 probabilities is not exactly 1
-    token = _draw(cumulative, target) if sampling.temperature > 0 else first
+    token = _draw(cumulative, target[:, None])[:, 0] if sampling.temperature > 0 else first
 
     ids = torch.stack([token, first, second], dim=-1)  # (rows, 3)
     logprobs = logits.gather(-1, ids) - logits.logsumexp(dim=-1, keepdim=True)  # (rows, 3)
     columns = [ids, entropy[:, None], probabilities.gather(-1, ids[:, 1:]), logprobs]
+    targets = _strata(uniforms, strata) * cumulative[:, -1:]  # (rows, most strata of a row)
+    tokens = _draw(cumulative, targets)
+    near = torch.zeros((len(logits), 3), dtype=torch.bool, device=logits.device)  # of the draw, a fork, the strata
     if margin := sampling.tie_margin:
+        near[:, 1] = near_order(largest, 2, margin)
         if sampling.temperature > 0:
             margin /= sampling.temperature
             loose = torch.zeros_like(target)
             for cut in cuts:
                 loose += loose_mass(*cut, margin, norm=scores.logsumexp(dim=-1))
-            near_draw = near_boundary(cumulative, target, token, margin, loose)
+            near[:, 0] = near_boundary(cumulative, target[:, None], token[:, None], margin, loose)
+            near[:, 2] = near_boundary(cumulative, targets, tokens, margin, loose)
         else:
-            near_draw = near_order(largest, 1, margin)
-        columns.append(torch.stack([near_draw, near_order(largest, 2, sampling.tie_margin)], dim=-1))
-    table = torch.cat([column.double() for column in columns], dim=-1)  # (rows, 9 or 11): float64 holds any token id
-    return [Readout(int(row[0]), int(row[1]), int(row[2]), *row[3:9], *map(bool, row[9:])) for row in table.tolist()]
+            near[:, 0] = near_order(largest, 1, margin)
+    columns += [near, tokens, logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)]
+    table = torch.cat([column.double() for column in columns], dim=-1).cpu().numpy()  # float64 holds any token id
+    of_strata = table[:, 12:].reshape(len(table), 2, -1)  # (rows, tokens and log-probabilities, most strata of a row)
+    readouts = []
+    for place, row in enumerate(table[:, :12].tolist()):
+        dealt = of_strata[place, :, : strata[place]].T.tolist() if strata is not None and strata[place] else ()
+        split = tuple(Stratum(int(token), logprob) for token, logprob in dealt)
+        readouts.append(Readout._make([*map(int, row[:3]), *row[3:9], *map(bool, row[9:]), split]))
+    return readouts
+
+
+def _strata(uniforms: Tensor, strata: NDArray[np.int64] | None) -> Tensor:
+    """(g + u)/f for g = 0 … f − 1, f being a row's number of strata; its last one repeated up to the most of any row.
+
+    A row of none has u throughout. (rows,), (rows,) -> (rows, n), n = 0 where all rows have none
+    """
+    if strata is None or not strata.any():
+        return uniforms.new_empty((len(uniforms), 0))
+    f = torch.from_numpy(strata.clip(min=1)).to(uniforms.device)[:, None]
+    g = torch.arange(int(strata.max()), device=uniforms.device).minimum(f - 1)
+    return (g + uniforms[:, None]) / f
 
 
 def _two_most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,6 +150,8 @@ def _two_most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draw(cumulative: Tensor, target: Tensor) -> Tensor:
-    """The smallest id whose cumulative probability, in id order, exceeds the target. (rows, vocab) -> (rows,)"""
-    token = torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
-    return token.clamp(max=cumulative.shape[-1] - 1)
+    """The smallest ids whose cumulative probability, in id order, exceeds each target.
+
+    (rows, vocab), (rows, n) -> (rows, n)
+    """
+    return torch.searchsorted(cumulative, target, right=True).clamp(max=cumulative.shape[-1] - 1)

@@ -27,17 +27,18 @@ def near_order(largest: Tensor, places: int, margin: float) -> Tensor:
 
 
 def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: float, loose: Tensor) -> Tensor:
-    """Whether rounding could make another token the one whose span of cumulative probability holds the target.
+    """Whether rounding could make another token the one whose span of cumulative probability holds a target.
 
-    ``cumulative`` (rows, vocab) ends with the total that ``target`` (rows,) is a part of; ``loose`` (rows,) is the
-    probability that may enter or leave the distribution in addition, because a cut moved. Returns (rows,).
+    ``cumulative`` (rows, vocab) ends with the total that each ``target`` (rows, n) is a part of; ``token`` (rows, n) is
+    what it picks. ``loose`` (rows,) is the probability that may enter or leave the distribution in addition, because a
+    cut moved. Returns (rows,): whether any of a row's targets is so near.
     """
     # The boundaries of the token's span; below token 0 there is none, and the one above serves for both.
-    places = torch.stack([(token - 1).clamp(min=0), token], dim=-1)  # (rows, 2)
-    shares = cumulative.gather(-1, places) / cumulative[:, -1:]
-    reach = (2 * margin) * shares * (1 - shares) + loose[:, None]
-    distance = (shares - (target / cumulative[:, -1])[:, None]).abs()
-    return (distance <= reach).any(dim=-1)
+    places = torch.stack([(token - 1).clamp(min=0), token], dim=-1)  # (rows, n, 2)
+    shares = cumulative.gather(-1, places.flatten(1)).view(places.shape) / cumulative[:, -1, None, None]
+    reach = (2 * margin) * shares * (1 - shares) + loose[:, None, None]
+    distance = (shares - (target / cumulative[:, -1:])[..., None]).abs()
+    return (distance <= reach).flatten(1).any(dim=-1)
 
 
 def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float, norm: Tensor) -> Tensor:

@@ -165,10 +165,27 @@ def test_rows_are_read_alike_alone_and_together() -> None:
     logits = torch.randn(17, 300, generator=torch.Generator().manual_seed(2)) * 4
     draws = torch.linspace(0, 0.999, 17, dtype=torch.float64)
     sampling = Sampling(0.9, top_k=50, top_p=0.95)
-    alone = [read(logits[row : row + 1], draws[row : row + 1], sampling)[0] for row in range(17)]
-    for together, single in zip(read(logits, draws, sampling), alone, strict=True):
+    strata = np.array([0, 1, 5, 0, 64, 2, 0, 3, 7] + [0] * 8)
+    each = [slice(row, row + 1) for row in range(17)]
+    alone = [read(logits[row], draws[row], sampling, strata[row])[0] for row in each]
+    for together, single in zip(read(logits, draws, sampling, strata), alone, strict=True):
         assert together[:3] == single[:3]
-        assert together[3:] == pytest.approx(single[3:], rel=1e-5, abs=1e-6)
+        assert together[3:-1] == pytest.approx(single[3:-1], rel=1e-5, abs=1e-6)
+        assert [s.token for s in together.strata] == [s.token for s in single.strata]
+        assert [s.logprob for s in together.strata] == pytest.approx([s.logprob for s in single.strata], abs=1e-5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.lists(LOGIT, min_size=7, max_size=7), DRAW, st.integers(0, 9)), min_size=1, max_size=5))
+def test_each_stratum_takes_what_a_draw_of_its_own_would(rows: list[tuple[list[float], float, int]]) -> None:
+    logits = torch.tensor([row for row, _, _ in rows])
+    draws = torch.tensor([u for _, u, _ in rows], dtype=torch.float64)
+    sampling = Sampling(0.9, top_k=6, top_p=0.95)
+    readouts = read(logits, draws, sampling, np.array([f for _, _, f in rows]))
+    for (row, u, f), readout in zip(rows, readouts, strict=True):
+        alone = [read_one(row, sampling, (g + u) / f) for g in range(f)]
+        assert readout.strata == tuple((each.token, each.logprob) for each in alone)
+        assert readout.token == read_one(row, sampling, u).token
 
 
 @pytest.mark.parametrize(

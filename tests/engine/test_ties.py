@@ -19,6 +19,7 @@ from tiny_models import NAMES, VOCAB, tiny_model
 
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
 from eager_lmeval.algorithm.options import resolve
+from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.ties import entropy_margin
 from eager_lmeval.engine.transformers import runner as hf
@@ -140,17 +141,23 @@ def test_few_draws_are_near_where_logits_are_spread(given):
     assert sum(readout.near_draw for readout in readouts) < 4000 / 200
 
 
+def assert_equal_readouts(actual: Readout, expected: Readout) -> None:
+    assert actual[:-1] == pytest.approx(expected[:-1], rel=1e-6)
+    assert [stratum.token for stratum in actual.strata] == [stratum.token for stratum in expected.strata]
+    assert [s.logprob for s in actual.strata] == pytest.approx([s.logprob for s in expected.strata], rel=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pass_in_float64_is_that_of_the_model_in_float64(name, monkeypatch):
     model = tiny_model(name)
     ids = torch.randint(0, VOCAB, (23,), generator=torch.Generator().manual_seed(5)).tolist()
-    draw, sampling = np.array([0.6]), Sampling(temperature=0.8)
+    draw, strata, sampling = np.array([0.6]), np.array([3]), Sampling(temperature=0.8)
     with torch.inference_mode():
         logits = copy.deepcopy(model).double()(torch.tensor([ids])).logits[:, -1]
-    expected = read(logits, torch.from_numpy(draw), sampling)[0]
+    expected = read(logits, torch.from_numpy(draw), sampling, strata)[0]
     for span in (512, 5):
         monkeypatch.setattr(hf, "EXACT_SPAN", span)
-        assert ModelRunner(model).read_exactly(ids, draw, sampling) == pytest.approx(tuple(expected), rel=1e-6)
+        assert_equal_readouts(ModelRunner(model).read_exactly(ids, draw, sampling, strata), expected)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}, "the model is as it was"
 
 
@@ -180,11 +187,12 @@ def test_a_pass_in_float64_goes_through_adapters_too():
         copy.deepcopy(tiny_model("qwen3")), LoraConfig(target_modules=targets, init_lora_weights=False)
     )
     model.eval()
-    ids, draw, sampling = [3, 1, 4, 1, 5, 9], np.array([0.6]), Sampling(temperature=0.8)
+    ids, draw, strata = [3, 1, 4, 1, 5, 9], np.array([0.6]), np.array([3])
+    sampling = Sampling(temperature=0.8)
     with torch.inference_mode():
         logits = copy.deepcopy(model).double()(torch.tensor([ids])).logits[:, -1]
-    expected = read(logits, torch.from_numpy(draw), sampling)[0]
-    assert ModelRunner(model).read_exactly(ids, draw, sampling) == pytest.approx(tuple(expected), rel=1e-6)
+    expected = read(logits, torch.from_numpy(draw), sampling, strata)[0]
+    assert_equal_readouts(ModelRunner(model).read_exactly(ids, draw, sampling, strata), expected)
 
 
 def test_a_margin_that_rounding_nearly_fills_is_said_to_be_small(caplog):

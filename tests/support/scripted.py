@@ -136,6 +136,7 @@ class ScriptedRunner:
         uniforms: NDArray[np.float64],
         sampling: Sampling,
         limit: int,
+        strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
         self.memory("decode")
         self.decodes.append(Decode(len(tokens), len(first_logits), limit))
@@ -144,12 +145,18 @@ class ScriptedRunner:
             self._slots[slot][length] = token
             logits.append(self._logits(self._slots[slot][: length + 1]))
         rounded = torch.stack([self._rounded(row) for row in (*logits, *first_logits)])
-        return read(rounded, torch.from_numpy(uniforms), sampling)
+        return read(rounded, torch.from_numpy(uniforms), sampling, strata)
 
-    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+    def read_exactly(
+        self,
+        token_ids: list[int],
+        uniforms: NDArray[np.float64],
+        sampling: Sampling,
+        strata: NDArray[np.int64] | None = None,
+    ) -> Readout:
         self.memory("read_exactly")
         self.read_again += 1
-        return read(self._logits(token_ids)[None].double(), torch.from_numpy(uniforms), sampling)[0]
+        return read(self._logits(token_ids)[None].double(), torch.from_numpy(uniforms), sampling, strata)[0]
 
     def shrink(self, slots: int) -> None:
         del self._slots[slots:]

@@ -97,6 +97,7 @@ class ModelRunner:
         uniforms: NDArray[np.float64],
         sampling: Sampling,
         limit: int,
+        strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
         with self._running():
             passes = -(-len(tokens) // limit)
@@ -108,10 +109,16 @@ class ModelRunner:
             if first_logits:
                 parts.append(torch.stack(first_logits))
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
-            return read(logits, torch.from_numpy(uniforms).to(logits.device), sampling)
+            return read(logits, torch.from_numpy(uniforms).to(logits.device), sampling, strata)
 
     @torch.inference_mode()
-    def read_exactly(self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling) -> Readout:
+    def read_exactly(
+        self,
+        token_ids: list[int],
+        uniforms: NDArray[np.float64],
+        sampling: Sampling,
+        strata: NDArray[np.int64] | None = None,
+    ) -> Readout:
         cache = DynamicCache()
         ids = torch.tensor([token_ids])
         positions = torch.arange(len(token_ids))[None]
@@ -119,7 +126,7 @@ class ModelRunner:
             for start in range(0, len(token_ids), EXACT_SPAN):
                 span = slice(start, start + EXACT_SPAN)
                 logits = self._forward(ids[:, span], positions[:, span], None, cache, 1)[:, -1]  # (1, vocab)
-            return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling)[0]
+            return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling, strata)[0]
 
     def _decode_span(self, start: int, tokens: list[int], lengths: list[int]) -> Tensor:
         """Logits (rows, vocab) of slots ``start`` and on, each taking one token at its own position."""
