@@ -37,7 +37,7 @@ def evaluate(folder: Path, columns: list[dict[str, Any]], model: Model, **more: 
     problems = [{"question": "1+1", "answer": "2", **column} for column in columns]
     (folder / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     (folder / "own.yaml").write_text(
-        f"include: {paths.tasks_dir()}/eager_common/template.yaml\n"
+        f"include: {paths.tasks_dir()}/eager_common/_template_yaml\n"
         f"task: own\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/problems.jsonl}}}}\n"
         "test_split: test\ndoc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\n"
     )

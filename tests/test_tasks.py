@@ -128,7 +128,7 @@ def test_task_files_hold_standard_generation_arguments_alone_and_a_version(manag
     for name in [*TASKS, "eager_demo"]:
         folder = paths.tasks_dir() / name
         own = yaml.load((folder / f"{name}.yaml").read_text(encoding="utf-8").replace("!function", ""), yaml.SafeLoader)
-        assert own["include"] == "../eager_common/template.yaml"
+        assert own["include"] == "../eager_common/_template_yaml"
         readme = (folder / "README.md").read_text(encoding="utf-8")
         assert "Licence of the data" in readme
         assert "Prompt" in readme

@@ -92,6 +92,9 @@ class _SlotLayer(CacheLayerMixin):
     def get_seq_length(self) -> int:
         return max(0, self._span.length - 1)
 
+    def get_max_cache_shape(self) -> int:
+        return -1
+
     def get_max_length(self) -> int:
         return -1
 
