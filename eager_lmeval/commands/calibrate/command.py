@@ -266,7 +266,8 @@ def _configuration(pilot: Run, task: str, chosen: Forecast) -> dict[str, Any]:
         written["system_instruction"] = results["system_instruction"]
     if shots := (results.get("n-shot") or {}).get(task):
         written["num_fewshot"] = shots
-    return written | {"seed": config.get("torch_seed"), "output_path": f"out/{task}", "log_samples": True}
+    seeds = [config.get(f"{generator}_seed") for generator in ("random", "numpy", "torch", "fewshot")]
+    return written | {"seed": seeds, "output_path": f"out/{task}", "log_samples": True}
 
 
 def _write(path: Path, configuration: Mapping[str, Any]) -> None:

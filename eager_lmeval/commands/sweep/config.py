@@ -111,6 +111,9 @@ def evaluator_config(path: Path, settings: Mapping[str, Any]) -> EvaluatorConfig
         raise UsageError(f"{path} names no tasks; add such as tasks: [eager_demo]")
     if not isinstance(settings.get("cache_requests") or {}, dict):
         raise UsageError(f"{path}: cache_requests is not accepted; in a file it is {{cache_requests: true}}")
+    seed = settings.get("seed")
+    if isinstance(seed, int):  # the harness reads one seed in a file from 0.4.13 on, and four in every release
+        settings = {**settings, "seed": [seed] * 4}
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "config.yaml"
         plain.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")

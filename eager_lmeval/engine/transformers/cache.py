@@ -92,11 +92,12 @@ class _SlotLayer(CacheLayerMixin):
     def get_seq_length(self) -> int:
         return max(0, self._span.length - 1)
 
-    def get_max_cache_shape(self) -> int:
-        return -1
-
     def get_max_length(self) -> int:
         return -1
+
+    def get_max_cache_shape(self) -> int:
+        """What transformers up to 5.12 calls `get_max_length`."""
+        return self.get_max_length()
 
 
 def _resized(old: Tensor | None, slots: int, length: int, like: Tensor) -> Tensor:
