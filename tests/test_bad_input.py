@@ -31,7 +31,7 @@ def demo() -> EagerLM:
 
 
 def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_kwargs: Any) -> list[str]:
-    doc = {"question": "1+2", "answer": "3"}
+    doc = {"question": "1+2", "answer": "3", "unknown": None, "parts": {"value": "3"}, "eager": {}}
     arguments = (context, {"max_gen_toks": 20} | gen_kwargs)
     return lm.generate_until([Instance("generate_until", doc, arguments, 0, ("some_task", 7, 1))], disable_tqdm=True)
 
@@ -53,8 +53,26 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"strategy": "eager", "verifier": "math"}, ["carry none", "label=COLUMN", "strategy=adapt"]),
         ({"strategy": "eager", "label": "answer"}, ["needs a verifier", "verifier=math"]),
         ({"strategy": "eager", "label": "anwser", "verifier": "math"}, ["'anwser' is no column", "question, answer"]),
+        (
+            {"strategy": "eager", "label": "parts.valeu", "verifier": "math"},
+            ["no column", """'{"label": "{{answer}}"}'"""],
+        ),
+        ({"strategy": "eager", "label": "unknown", "verifier": "exact"}, ["document 7: its label is null"]),
+        ({"strategy": "eager", "label": "{{unknown}}", "verifier": "exact"}, ["document 7: its label is null"]),
+        (
+            {"strategy": "eager", "label": "{{nope}}", "verifier": "math"},
+            ["document 7", "'nope' is undefined", "question"],
+        ),
+        (
+            {"strategy": "eager", "label": "{{answer", "verifier": "math"},
+            ["cannot be rendered", "end of print statement"],
+        ),
+        ({"strategy": "eager", "label": "{{1 / 0}}", "verifier": "math"}, ["cannot be rendered", "division by zero"]),
         ({"strategy": "eager", "label": "answer", "verifier": "maths"}, ["verifier='maths'", "did you mean 'math'?"]),
-        ({"strategy": "eager", "label": "{{question[:0]}}", "verifier": "math"}, ["verifier=math", "holds no answer"]),
+        (
+            {"strategy": "eager", "label": "{{question[:0]}}", "verifier": "math"},
+            ["document 7", "verifier=math", "holds no answer"],
+        ),
         ({"max_gen_toks": 128}, ["max_gen_toks=128", "128 tokens"]),
         ({"context": "x" * 128}, ["document 7", "128 tokens", "truncation=True"]),
         ({"context": ""}, ["document 7", "empty prompt"]),

@@ -162,9 +162,9 @@ def test_documents_with_different_options_never_share_a_budget(demo):
     assert [pool["ledger"]["prompts"] for pool in pools] == [2, 1]
 
 
-@pytest.mark.parametrize("label", ["answer", "{{answer}}", "{{ question.split('+')[0] | int + 25 }}"])
+@pytest.mark.parametrize("label", ["answer", "parts.0.value", "{{answer}}", "{{ question.split('+')[0] | int + 25 }}"])
 def test_strategy_eager_works_on_any_task_with_a_typed_label_and_verifier(demo, label):
-    doc = {"question": "37+25", "answer": "62"}
+    doc = {"question": "37+25", "answer": "62", "parts": [{"value": "62"}]}
     demo.generate_until([instance(doc=doc, strategy="eager", label=label, verifier="math")], disable_tqdm=True)
     assert demo.get_model_info()["eager"]["pools"][-1]["labels_used"] is True
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lm_eval.utils import apply_template
+from lm_eval.utils import env
 
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.strategy import Judge
-from eager_lmeval.algorithm.tree import Tree
+from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.instances import COLUMN
 from eager_lmeval.verify import Verifier, get_verifier
 
-__all__ = ["COLUMN", "document_options", "make_judge", "read_labels", "render_label"]
-
-COLUMN = "eager"
-"""The column in which a task tells EAGER about a document: ``label`` (rendered), ``verifier``, and any options."""
+__all__ = ["document_options", "make_judge", "read_labels", "render_label"]
 
 
 def document_options(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,33 +27,39 @@ def document_options(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in column.items() if value is not None and name != "label"}
 
 
-def render_label(task: str, doc: Mapping[str, Any], options: Options) -> str:
-    """The right answer of a document. UsageError where neither the user nor the document gives one."""
-    if options.label is None:
+def render_label(doc: Mapping[str, Any], options: Options) -> str:
+    """The right answer of a document, as a text. UsageError where there is none: no label, a null, a broken template.
+
+    ``options.label`` is a column, the way to a value inside one (``answer.value``, ``targets.0``), or a Jinja template
+    over the document, which is known by its braces.
+    """
+    label = options.label
+    if label is None:
         column = doc.get(COLUMN)
-        if isinstance(column, Mapping) and column.get("label") is not None:
-            return str(column["label"])
-        raise UsageError(
-            f"task {task!r}: strategy=eager needs the right answers and the documents carry none; give "
-            f"label=COLUMN (or a Jinja template over the document) and verifier=math, or take strategy=adapt, "
-            f"which needs no labels"
-        )
-    if options.label in doc:
-        return str(doc[options.label])
-    if "{" not in options.label:
-        raise UsageError(
-            f"task {task!r}: label={options.label!r} is no column of the documents; columns are {', '.join(doc)}; "
-            f"a Jinja template needs braces, such as {{{{answer}}}}"
-        )
-    return str(apply_template(options.label, dict(doc)))
+        if not isinstance(column, Mapping) or "label" not in column:
+            raise UsageError(
+                "strategy=eager needs the right answers and the documents carry none; give label=COLUMN (or a Jinja "
+                "template over the document) and verifier=math, or take strategy=adapt, which needs no labels"
+            )
+        return str(_not_null(column["label"]))
+    if label in doc:
+        return str(_not_null(doc[label]))
+    if "{" in label:
+        return _render(label, doc)
+    return str(_not_null(_inside(doc, label)))
 
 
-def read_labels(task: str, docs: Mapping[int, Mapping[str, Any]], options: Options) -> dict[int, str]:
-    """The right answers by prompt index. UsageError for what is missing or what the verifier cannot compare."""
-    verifier = _verifier(task, options)
-    labels = {index: render_label(task, doc, options) for index, doc in docs.items()}
-    for label in labels.values():
-        verifier.grade([], label)  # says at once what it cannot compare
+def read_labels(docs: Iterable[tuple[Prompt, Mapping[str, Any]]], options: Options) -> dict[int, str]:
+    """The right answers by prompt index. UsageError, with the document, for what no answer can be compared with."""
+    labels = {}
+    for prompt, doc in docs:
+        verifier = _verifier(prompt.task, options)
+        try:
+            labels[prompt.index] = label = render_label(doc, options)
+            verifier.grade([], label)  # says at once what it cannot compare
+        except UsageError as error:
+            document = prompt.index if prompt.doc_id is None else prompt.doc_id
+            raise UsageError(f"task {prompt.task!r}, document {document}: {error}") from error
     return labels
 
 
@@ -72,3 +78,49 @@ def _verifier(task: str, options: Options) -> Verifier:
     if options.verifier is None:
         raise UsageError(f"task {task!r}: strategy=eager needs a verifier to read the labels with; give verifier=math")
     return get_verifier(options.verifier)
+
+
+def _not_null(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # NaN: a null in a column of numbers
+        raise UsageError(
+            "its label is null, which is no right answer; leave the document out (process_docs), or take "
+            "strategy=adapt, which needs no labels"
+        )
+    return value
+
+
+def _inside(doc: Mapping[str, Any], label: str) -> Any:
+    """The value at the end of a dotted way into a column."""
+    value: Any = doc
+    for step in label.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, Sequence) and not isinstance(value, str) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            raise UsageError(
+                f"label={label!r} is no column of the documents, nor a way into one such as answer.value or answers.0; "
+                f"columns are {_columns(doc)}; a Jinja template needs braces, and on a command line JSON around it: "
+                """--gen_kwargs '{"label": "{{answer}}"}'"""
+            )
+    return value
+
+
+def _render(template: str, doc: Mapping[str, Any]) -> str:
+    try:
+        return _compiled(template).render(**doc)  # type: ignore[no-any-return]  # the harness is untyped
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the expressions of a template raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"label={template!r} cannot be rendered: {reason}; columns are {_columns(doc)}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(template: str) -> Any:
+    """The harness's own Jinja, but a null does not become the text None."""
+    return env.overlay(finalize=_not_null).from_string(template)
+
+
+def _columns(doc: Mapping[str, Any]) -> str:
+    return ", ".join(name for name in doc if name != COLUMN)

@@ -76,10 +76,10 @@ class Pool:
         return sum(prompt.max_new_tokens < self.options.max_gen_toks for prompt in self.prompts)
 
     @property
-    def docs(self) -> dict[int, Mapping[str, Any]]:
-        """Documents of this rank's requests by prompt index."""
+    def docs(self) -> list[tuple[Prompt, Mapping[str, Any]]]:
+        """This rank's prompts with their documents."""
         pairs = zip(self.prompts, self.requests, strict=True)
-        return {prompt.index: request.doc for prompt, request in pairs if request.instance is not None}
+        return [(prompt, request.doc) for prompt, request in pairs if request.instance is not None]
 
 
 def unique_requests(instances: Sequence[Instance], rank: int = 0) -> list[Request]:

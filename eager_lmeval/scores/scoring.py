@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.instances import UPPER_BOUND
 from eager_lmeval.pools.response import TreeRecord
 from eager_lmeval.scores.metrics import (
     Tie,
@@ -44,11 +45,6 @@ __all__ = [
 
 COSTS = ("tokens", "sequences", "branches")
 """Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
-
-UPPER_BOUND = (
-    "made with labels: right answers decided who got the saved budget, an upper bound and no leaderboard score"
-)
-"""What a reader has to know of results of the variant ``oracle``."""
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 

@@ -1,0 +1,120 @@
+"""Tasks that know nothing of trees, as the harness has hundreds: what their figures say, and what is paid for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
+
+from eager_lmeval import paths
+from eager_lmeval.errors import UsageError
+from eager_lmeval.lm import EagerLM
+
+BOXED = {"function": "regex", "regex_pattern": r"boxed\{(-?\d+)\}"}
+SUMS = {
+    "task": "sums",
+    "dataset_path": "json",
+    "test_split": "test",
+    "output_type": "generate_until",
+    "doc_to_text": "<|user|>{{question}}<|assistant|>",
+    "doc_to_target": "{{answer}}",
+    "generation_kwargs": {"do_sample": True, "temperature": 0.8, "max_gen_toks": 100, "until": []},
+    "filter_list": [
+        {"name": "none", "filter": [BOXED, {"function": "take_first"}]},
+        {"name": "majority", "filter": [BOXED, {"function": "majority_vote"}, {"function": "take_first"}]},
+    ],
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
+"""A task in the harness's own means, on a few of the demo model's problems."""
+
+
+@pytest.fixture(autouse=True)
+def _only_our_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness's own are thousands of files, 15 s."""
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
+
+
+def write_task(folder: Path, docs: int = 12, **more: Any) -> Path:
+    lines = (paths.tasks_dir() / "eager_demo" / "problems.jsonl").read_text(encoding="utf-8").splitlines()[:docs]
+    (folder / "problems.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    task = SUMS | {"dataset_kwargs": {"data_files": {"test": str(folder / "problems.jsonl")}}} | more
+    (folder / "sums.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    return folder
+
+
+def lm_eval_run(folder: Path, gen_kwargs: str, *more: str, model_args: str = "entropy_threshold=0.5") -> None:
+    """What `lm_eval run` does, in this process."""
+    from lm_eval._cli.harness import HarnessCLI
+
+    command = ["run", "--model", "eager", "--model_args", f"pretrained=demo,{model_args}", "--tasks", "sums"]
+    command += ["--include_path", str(folder), "--gen_kwargs", gen_kwargs]
+    command += ["--output_path", str(folder / "out"), "--log_samples", *more]
+    cli = HarnessCLI()
+    cli.execute(cli._parser.parse_args(command))
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads(next((folder / "out").rglob("results_*.json")).read_text(encoding="utf-8"))
+    return results
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    lines = next((folder / "out").rglob("samples_sums_*.jsonl")).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def figures(results: Mapping[str, Any]) -> set[str]:
+    return {name for name in results["results"]["sums"] if name.startswith("exact_match,")}
+
+
+def filters_of_table(printed: str) -> set[str]:
+    rows = [line.split("|")[1:] for line in printed.splitlines() if line.startswith("|")]
+    return {row[2].strip() for row in rows[2:]}
+
+
+def test_figures_made_with_labels_say_so_wherever_they_are_read(tmp_path, capsys, caplog):
+    write_task(tmp_path, repeats=6)
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        lm_eval_run(tmp_path, "strategy=eager,label=answer,verifier=math")
+    assert filters_of_table(capsys.readouterr().out) == {"oracle", "oracle:majority"}
+    assert figures(read_results(tmp_path)) == {"exact_match,oracle", "exact_match,oracle:majority"}
+    assert {sample["filter"] for sample in read_samples(tmp_path)} == {"oracle", "oracle:majority"}
+    assert "task 'sums' was made with labels" in caplog.records[-1].message
+
+
+def test_figures_made_without_labels_stand_under_the_task_s_own_filters(tmp_path, capsys, caplog):
+    write_task(tmp_path, repeats=6)
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        lm_eval_run(tmp_path, "strategy=adapt")
+    assert filters_of_table(capsys.readouterr().out) == {"none", "majority"}
+    assert figures(read_results(tmp_path)) == {"exact_match,none", "exact_match,majority"}
+    assert "made with labels" not in caplog.text
+
+
+def requests_of(kind: str, *arguments: Any, **options: Any) -> list[Instance]:
+    doc = {"question": "Add 2+3.", "answer": "5"}
+    return [Instance(kind, doc, (*arguments, *([options] if options else [])), 0, ("mixed", 0, 1))]
+
+
+def test_loglikelihoods_of_a_task_whose_texts_were_made_with_labels_say_so_or_are_refused():
+    """A task such as SQuAD 2 asks for both, and the harness reads them under one filter's name."""
+    labelled = {"strategy": "eager", "label": "answer", "verifier": "math", "max_gen_toks": 4}
+    texts = requests_of("generate_until", "<|user|>Add 2+3.<|assistant|>", **labelled)
+    scores = requests_of("loglikelihood", "<|user|>Add 2+3.<|assistant|>", "5")
+    lm = EagerLM(pretrained="demo")
+    lm.generate_until(texts, disable_tqdm=True)
+    lm.loglikelihood(scores, disable_tqdm=True)
+    for request in (*texts, *scores):
+        request.filtered_resps["none"] = "something"
+        assert list(request.filtered_resps) == ["oracle"]
+    lm = EagerLM(pretrained="demo")
+    lm.loglikelihood(scores, disable_tqdm=True)
+    with pytest.raises(UsageError, match="task 'mixed': strategy=eager"):
+        lm.generate_until(texts, disable_tqdm=True)
