@@ -107,7 +107,10 @@ class EagerLM(HFLM):
             progress = Progress(pool.task, quiet)
             engines.append(self._engine(pool.options, progress))
             owners = [request.rank for request in pool.requests]
-            runs.append(PoolRun(pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf))
+            run = PoolRun(
+                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf, pool.visible_sequences
+            )
+            runs.append(run)
         results = grow_pools(runs, ranks)
         spent = ranks.gather([(run.seconds, engine.stats) for run, engine in zip(runs, engines, strict=True)])
         for number, (pool, result) in enumerate(zip(pools, results, strict=True)):

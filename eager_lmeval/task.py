@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.task import ConfigurableTask
 
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.instances import ask_for_trees
 from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant, verifier_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
     def build_all_requests(self, **options: Any) -> None:
         """Builds the requests, and says before anything is generated for them what could not be graded."""
         super().build_all_requests(**options)
+        ask_for_trees(self.instances)
         if "bypass" in self._metric_fn_list:  # --predict_only
             return
         for instance in self.instances:

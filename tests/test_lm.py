@@ -50,7 +50,11 @@ def instance(
     context: str = QUESTION, doc: dict[str, Any] | None = None, repeats: int = 1, doc_id: int = 0, **gen_kwargs: Any
 ) -> Instance:
     return Instance(
-        "generate_until", doc or {"answer": "62"}, (context, SAMPLING | gen_kwargs), 0, ("some_task", doc_id, repeats)
+        "generate_until",
+        doc or {"answer": "62", "eager": {}},
+        (context, SAMPLING | gen_kwargs),
+        0,
+        ("some_task", doc_id, repeats),
     )
 
 

@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from eager_lmeval import paths
 from eager_lmeval.errors import UsageError
+from eager_lmeval.lm import EagerLM
 
 
 class Model(LM):
@@ -32,7 +33,7 @@ class Model(LM):
     loglikelihood_rolling = loglikelihood
 
 
-def evaluate(folder: Path, columns: list[dict[str, Any]], model: Model, **more: Any) -> dict[str, Any]:
+def evaluate(folder: Path, columns: list[dict[str, Any]], model: LM, **more: Any) -> dict[str, Any]:
     """Runs a task whose documents bring ``columns``."""
     problems = [{"question": "1+1", "answer": "2", **column} for column in columns]
     (folder / "problems.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in problems))
@@ -79,3 +80,9 @@ def test_predictions_alone_need_no_column(tmp_path: Path) -> None:
     model = Model()
     evaluate(tmp_path, [{}], model, predict_only=True)
     assert model.asked == 1
+
+
+def test_its_trees_are_read_whole_whatever_its_documents_carry(tmp_path: Path) -> None:
+    lm = EagerLM(pretrained="demo", max_sequences=3)
+    evaluate(tmp_path, [{}], lm, predict_only=True, gen_kwargs="max_gen_toks=8")
+    assert lm.get_model_info()["eager"]["pools"][0]["options"]["max_sequences"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -118,3 +119,53 @@ def test_loglikelihoods_of_a_task_whose_texts_were_made_with_labels_say_so_or_ar
     lm.loglikelihood(scores, disable_tqdm=True)
     with pytest.raises(UsageError, match="task 'mixed': strategy=eager"):
         lm.generate_until(texts, disable_tqdm=True)
+
+
+def plain(lm: EagerLM, repeats: int = 1, docs: int = 8, **options: Any) -> tuple[list[list[Any]], dict[str, Any]]:
+    """The responses by document that a task without trees gets, and what the results file says of its pool."""
+    lines = (paths.tasks_dir() / "eager_demo" / "problems.jsonl").read_text(encoding="utf-8").splitlines()[:docs]
+    gen_kwargs = {"do_sample": True, "temperature": 0.8, "max_gen_toks": 60, "entropy_threshold": 0.3} | options
+    requests = []
+    for number, doc in enumerate(map(json.loads, lines)):
+        context = f"<|user|>{doc['question']}<|assistant|>"
+        requests.append(Instance("generate_until", doc, (context, gen_kwargs), 0, ("plain", number, repeats)))
+    clones = [request for request in requests for _ in range(repeats)]
+    texts = lm.generate_until(clones, disable_tqdm=True)
+    return [texts[place : place + repeats] for place in range(0, len(texts), repeats)], lm._pools[-1]
+
+
+@pytest.fixture(scope="module")
+def demo() -> EagerLM:
+    return EagerLM(pretrained="demo", max_length=1024)
+
+
+def test_no_more_sequences_are_paid_for_than_texts_are_read_and_a_warning_says_so_once(demo, caplog):
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        texts, pool = plain(demo, max_sequences=8)
+    assert [len(of_document) for of_document in texts] == [1] * 8
+    assert (pool["sequences"], pool["options"]["max_sequences"]) == (8, 1)
+    assert caplog.text.count("max_sequences=8 is lowered to 1") == 1
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        alone, _ = plain(demo, max_sequences=1)
+    assert alone == texts
+    assert "max_sequences" not in caplog.text
+
+
+def test_an_impossible_number_of_sequences_is_refused_though_it_would_be_lowered(demo):
+    with pytest.raises(UsageError, match="max_sequences=0"):
+        plain(demo, max_sequences=0)
+
+
+@pytest.mark.parametrize("strategy", ["adapt", "eager"])
+def test_of_a_task_with_repeats_every_sequence_becomes_a_text(demo, caplog, strategy):
+    labels = {"label": "answer", "verifier": "math"} if strategy == "eager" else {}
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        texts, pool = plain(demo, repeats=4, docs=16, entropy_threshold=2.2, strategy=strategy, **labels)
+    ledger = pool["ledger"]
+    assert ledger["surplus"] > 0
+    assert (ledger["spent"] > 0) == (strategy == "eager")
+    for of_document in texts:
+        sequences = of_document[0].tree["sequences"]
+        assert Counter(map(str, of_document[: len(sequences)])) == Counter(s["text"] for s in sequences)
+    assert ("strategy=adapt does what init does" in caplog.text) == (strategy == "adapt")

@@ -14,17 +14,21 @@ def surplus(max_sequences: int, used: Sequence[int]) -> int:
     return max(0, max_sequences * len(used) - sum(used))
 
 
-def share_surplus(surplus: int, eligible: Sequence[int], cap: int) -> dict[int, int]:
+def share_surplus(
+    surplus: int, eligible: Sequence[int], cap: int, room: Mapping[int, int] | None = None
+) -> dict[int, int]:
     """Grants by prompt: even shares, the remainder one each in the given order, none above ``cap``.
 
-    What a capped prompt cannot take goes round again to the others. The sum never exceeds ``surplus``.
+    What a capped prompt cannot take goes round again to the others. The sum never exceeds ``surplus``. ``room`` is what
+    each prompt may take at most besides.
     """
     grants = dict.fromkeys(eligible, 0)
+    caps = {prompt: cap if room is None else min(cap, room[prompt]) for prompt in eligible}
     left = surplus
-    while left and (open_prompts := [prompt for prompt in eligible if grants[prompt] < cap]):
+    while left and (open_prompts := [prompt for prompt in eligible if grants[prompt] < caps[prompt]]):
         share, remainder = divmod(left, len(open_prompts))
         for place, prompt in enumerate(open_prompts):
-            grant = min(share + (place < remainder), cap - grants[prompt])
+            grant = min(share + (place < remainder), caps[prompt] - grants[prompt])
             grants[prompt] += grant
             left -= grant
     return grants

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from eager_lmeval.algorithm.budget import share_surplus
@@ -75,9 +75,11 @@ def eligible(first: Sequence[Summary], options: Options) -> list[int]:
     return []
 
 
-def share_out(surplus: int, places: Sequence[int], options: Options) -> dict[int, int]:
-    """Grants by place, in sequences; places that get none are left out."""
-    grants = share_surplus(surplus, places, options.extra_cap_sequences)
+def share_out(
+    surplus: int, places: Sequence[int], options: Options, room: Mapping[int, int] | None = None
+) -> dict[int, int]:
+    """Grants by place, in sequences; places that get none are left out. ``room``: the most that a place has use for."""
+    grants = share_surplus(surplus, places, options.extra_cap_sequences, room)
     return {place: grant for place, grant in grants.items() if grant}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from eager_lmeval.algorithm.options import Options, contradictions, overridden, resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.instances import reads_tree
 from eager_lmeval.pools.labels import document_options
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Request:
     gen_kwargs: Mapping[str, Any]
     from_doc: Mapping[str, Any]
     """The options that its document carries."""
+    reads_tree: bool = False
+    """Whether its task reads the whole tree and not only ``repeats`` texts of it."""
     rank: int = 0
     """The rank that has to answer it."""
     instance: Instance | None = None
@@ -67,6 +70,8 @@ class Pool:
 
     task: str
     options: Options
+    visible_sequences: int | None = None
+    """How many sequences of a prompt anything can see (SPEC 7); None: all."""
     requests: list[Request] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
 
@@ -100,6 +105,7 @@ def _request(instance: Instance, rank: int) -> Request:
         context=instance.args[0],
         gen_kwargs=instance.args[1] if len(instance.args) > 1 else {},
         from_doc=document_options(instance.doc) if isinstance(instance.doc, Mapping) else {},
+        reads_tree=reads_tree(instance),
         rank=rank,
         instance=instance,
     )
@@ -126,22 +132,23 @@ def make_pools(
     requests: Sequence[Request], model_options: Mapping[str, Any], default_seed: int, encoder: Encoder
 ) -> list[Pool]:
     """Pools in the order of their first request. Raises UsageError for bad options and prompts that do not fit."""
-    pools: dict[tuple[str, Options], Pool] = {}
-    resolved: dict[str, Options] = {}
+    pools: dict[tuple[str, Options, int | None], Pool] = {}
+    resolved: dict[str, tuple[Options, int | None]] = {}
     warned: set[tuple[str, str]] = set()
     for request in requests:
         task = request.task
         layers = _layers(request, model_options, default_seed)
-        cache_key = f"{task} {layers}"
+        cache_key = f"{task} {request.reads_tree} {layers}"
         if cache_key not in resolved:
-            resolved[cache_key] = options = resolve(*layers, origin=f"task {task!r}")
-            for warning in _warnings(options, layers):
+            options, visible, warnings = _resolve(request, layers)
+            for warning in warnings:
                 if (task, warning) not in warned:
                     warned.add((task, warning))
                     log.warning("task %r: %s", task, warning)
             _check_length(options, encoder.max_length, task)
-        options = resolved[cache_key]
-        pool = pools.setdefault((task, options), Pool(task, options))
+            resolved[cache_key] = options, visible
+        options, visible = resolved[cache_key]
+        pool = pools.setdefault((task, options, visible), Pool(task, options, visible))
         pool.prompts.append(_prompt(request, len(pool.prompts), task, options, encoder))
         pool.requests.append(request)
     for pool in pools.values():
@@ -158,6 +165,49 @@ def _layers(request: Request, model_options: Mapping[str, Any], default_seed: in
     """Where a request's options come from, the strongest first (DESIGN, "The harness")."""
     repeats = {"max_sequences": request.repeats} if request.repeats > 1 else {}
     return [repeats, request.gen_kwargs, model_options, request.from_doc, {"seed": default_seed}]
+
+
+def _resolve(request: Request, layers: list[Mapping[str, Any]]) -> tuple[Options, int | None, list[str]]:
+    """The options of a request, how many of its sequences anything can see (None: all), and what to warn about.
+
+    Where nothing reads more than the texts of a prompt, no more sequences than texts are paid for (SPEC 7).
+    """
+    origin = f"task {request.task!r}"
+    if request.reads_tree:
+        options = resolve(*layers, origin=origin)
+        return options, None, _warnings(options, layers)
+    texts = request.repeats
+    asked = resolve(*layers, origin=origin, complete=False)
+    if asked.max_sequences > texts:
+        options = resolve({"max_sequences": texts}, *layers, origin=origin)
+        return options, texts, [*_warnings(options, layers), _lowered(asked.max_sequences, texts)]
+    options = resolve(*layers, origin=origin)
+    return options, texts, _warnings(options, layers) + _unseen(options, texts)
+
+
+def _lowered(asked: int, texts: int) -> str:
+    read = "one text" if texts == 1 else f"{texts} texts"
+    return (
+        f"max_sequences={asked} is lowered to {texts}: the task reads {read} of a document, and nothing would see the "
+        f"other sequences; tasks that score whole trees use them (`eager-lmeval paths tasks`), and so does a task with "
+        f"repeats: {asked}"
+    )
+
+
+def _unseen(options: Options, texts: int) -> list[str]:
+    """Where an option cannot do what it seems to, because the task reads no more than the texts of a document."""
+    found = []
+    if texts > 1 and options.strategy == "adapt":
+        found.append(
+            f"strategy=adapt does what init does: its second stage is for documents that have all of their {texts} "
+            f"sequences, and the task reads no more than {texts} texts of one"
+        )
+    if texts > 1 and options.strategy != "parallel" and options.count == "active":
+        found.append(
+            f"count=active bounds the unfinished sequences only: a document may get more than the {texts} that the "
+            f"task reads; give count=all"
+        )
+    return found
 
 
 def _warnings(options: Options, layers: Sequence[Mapping[str, Any]]) -> list[str]:

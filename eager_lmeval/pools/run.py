@@ -122,7 +122,9 @@ class PoolRun:
         ranks: Ranks = ALONE,
         owners: Seq[int] | None = None,
         shelf: Shelf = NO_SHELF,
+        visible: int | None = None,
     ) -> None:
+        """``visible``: how many sequences of a prompt anything can see; None: all."""
         assert options.strategy != "eager" or judge is not None, "strategy eager has a judge"
         self._prompts = prompts
         self._options = options
@@ -132,6 +134,7 @@ class PoolRun:
         self._ranks = ranks
         self._owners = owners or [ranks.rank] * len(prompts)
         self._shelf = shelf
+        self._visible = visible
         self._here: dict[int, Tree] = {}
         """What this rank holds, by place: grown here, or read from the journal."""
         self._reused: set[int] = set()
@@ -173,7 +176,9 @@ class PoolRun:
         used = [summary.sequences for summary in first]
         left = surplus(options.max_sequences, used)
         eligible = strategy.eligible(first, options)
-        grants = strategy.share_out(left, eligible, options)
+        room = None if self._visible is None else {place: max(0, self._visible - used[place]) for place in eligible}
+        eligible = [place for place in eligible if room is None or room[place]]
+        grants = strategy.share_out(left, eligible, options, room)
         if grants:
             self._spend(grants, first, left)
         self._ledger = Ledger(
