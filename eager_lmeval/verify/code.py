@@ -14,12 +14,14 @@ from typing import NamedTuple
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify.base import Graded
 from eager_lmeval.verify.program import extract_program, setup_of_prompt
-from eager_lmeval.verify.sandbox import Limits, Outcome, run_in_jail
+from eager_lmeval.verify.sandbox import ISOLATIONS, Limits, Outcome, run_in_jail
 
-__all__ = ["CodeVerifier"]
+__all__ = ["ISOLATION_VARIABLE", "CodeVerifier"]
 
 _log = logging.getLogger(__name__)
 
+ISOLATION_VARIABLE = "EAGER_LMEVAL_ISOLATION"
+"""The environment variable that says how programs are isolated where the option ``isolation`` is not given."""
 _CACHE_SIZE = 10_000
 _FIELDS = ("prompt", "entry_point", "test")
 
@@ -38,19 +40,29 @@ class CodeVerifier:
     continue it (optional). Programs vote by their text: two classes may well do the same.
 
     The options bound one program: ``wall_s`` seconds on the clock, ``cpu_s`` seconds of processor time,
-    ``memory_mb`` mebibytes; ``workers`` programs run at a time. A program that reached a time limit is marked
-    ``timed_out``; the note says why one failed, and on every result when the machine has no namespaces.
+    ``memory_mb`` mebibytes; ``workers`` programs run at a time. ``isolation`` is one of `ISOLATIONS`; "" leaves it to
+    the environment variable `ISOLATION_VARIABLE`, and without one to ``auto``. A program that reached a time limit is
+    marked ``timed_out``; the note says why one failed, and of every result which isolation was in force.
     """
 
     name = "code"
 
     def __init__(
-        self, wall_s: float = 20.0, cpu_s: int = 15, memory_mb: int = 1024, workers: int | None = None
+        self,
+        wall_s: float = 20.0,
+        cpu_s: int = 15,
+        memory_mb: int = 1024,
+        workers: int | None = None,
+        isolation: str = "",
     ) -> None:
         if sys.platform != "linux":
             raise UsageError(f"verifier=code confines programs with means of Linux; this is {sys.platform}")
         if min(wall_s, cpu_s, memory_mb) <= 0 or (workers is not None and workers < 1):
             raise UsageError(f"verifier=code: limits are positive; {wall_s=}, {cpu_s=}, {memory_mb=}, {workers=}")
+        self._isolation = isolation or os.environ.get(ISOLATION_VARIABLE) or "auto"
+        if self._isolation not in ISOLATIONS:
+            whence = "isolation" if isolation else ISOLATION_VARIABLE
+            raise UsageError(f"verifier=code: {whence}={self._isolation!r}; accepted: {', '.join(ISOLATIONS)}")
         self._limits = Limits(wall_s=wall_s, cpu_s=int(cpu_s), memory_bytes=int(memory_mb) << 20)
         self._workers = workers or min(4, len(os.sched_getaffinity(0)))
         self._cache: dict[tuple[str, _Problem], Outcome] = {}
@@ -77,7 +89,7 @@ class CodeVerifier:
 
         def run(program: str) -> None:
             self._cache[program, problem] = run_in_jail(
-                program, problem.entry_point, problem.test, setup, limits=self._limits
+                program, problem.entry_point, problem.test, setup, self._limits, self._isolation
             )
 
         with self._lock:
@@ -89,8 +101,8 @@ class CodeVerifier:
             self._warn_once(self._cache[program, problem] for program in new)
 
     def _warn_once(self, outcomes: Iterable[Outcome]) -> None:
-        bare = next((outcome for outcome in outcomes if not outcome.namespaces), None)
-        if bare is not None and not self._warned:
+        bare = next((outcome for outcome in outcomes if outcome.isolation == "limits"), None)
+        if bare is not None and not self._warned and self._isolation != "limits":
             self._warned = True
             _log.warning("programs run less confined than they should be, see the notes of the results: %s", bare.note)
 

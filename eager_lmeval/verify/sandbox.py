@@ -16,10 +16,15 @@ from typing import IO, Any, NamedTuple
 
 import eager_lmeval
 from eager_lmeval.errors import UsageError
+from eager_lmeval.verify.jail.bubblewrap import NOT_INSTALLED, bubblewrap_command, bubblewrap_refusal
 from eager_lmeval.verify.jail.identity import Limits
 from eager_lmeval.verify.jail.keeper import UNREADABLE
 
-__all__ = ["Limits", "Outcome", "run_in_jail"]
+__all__ = ["ISOLATIONS", "Limits", "Outcome", "run_in_jail"]
+
+ISOLATIONS = ("auto", "bubblewrap", "namespaces", "limits")
+"""What keeps a program in: bubblewrap's namespaces, our own, or none, with limits and a filter of system calls alone.
+``auto`` is the first of them that works here."""
 
 _START_S = 10.0
 """What starting and ending a run may take on top of its wall time."""
@@ -43,7 +48,8 @@ class Outcome(NamedTuple):
     passed: bool
     timed_out: bool
     note: str
-    namespaces: bool
+    isolation: str
+    """What was in force: one of `ISOLATIONS` but ``auto``, "" where the run did not get so far. The note says more."""
 
 
 def run_in_jail(
@@ -52,25 +58,30 @@ def run_in_jail(
     test: str,
     setup: str = "",
     limits: Limits | None = None,
-    namespaces: bool = True,
+    isolation: str = "auto",
     python: str = sys.executable,
 ) -> Outcome:
     """Runs a program's ``entry_point`` against a test; ``setup`` defines what the test expects beside it.
 
     Never raises for what the program does, and returns after the wall time and a few seconds at the latest.
-    ``python`` runs both sides; ``namespaces=False`` does without them where the machine has them. UsageError where
-    there are none and the interpreter cannot be used by the user that the program would run as.
+    ``python`` runs both sides. UsageError where the machine refuses the ``isolation`` asked for by name, and where it
+    has no namespaces and the interpreter cannot be used by the user that the program would run as.
     """
     limits = limits or Limits()
+    refusal = bubblewrap_refusal() if isolation in {"auto", "bubblewrap"} else NOT_INSTALLED
+    if isolation == "bubblewrap" and refusal:
+        raise UsageError(f"verifier=code: isolation=bubblewrap, but {refusal}; accepted: {', '.join(ISOLATIONS)}")
+    chosen = isolation if isolation != "auto" else "namespaces" if refusal else "bubblewrap"
     place = tempfile.mkdtemp(prefix="eager-program-")
     try:
         with tempfile.TemporaryFile() as program_file, tempfile.TemporaryFile() as tests_file:
             _write(program_file, {"source": source, "entry_point": entry_point})
             _write(tests_file, {"test": test, "setup": setup, "entry_point": entry_point})
-            return _run(place, program_file, tests_file, limits, namespaces, python)
+            lines = _run(place, program_file, tests_file, limits, chosen, python)
     finally:
         with contextlib.suppress(RecursionError):  # folders in folders: a few of them are left to the system's cleaning
             shutil.rmtree(place, ignore_errors=True)
+    return _judge(lines, limits, isolation, chosen, refusal)
 
 
 def _write(file: IO[bytes], job: dict[str, str]) -> None:
@@ -80,13 +91,14 @@ def _write(file: IO[bytes], job: dict[str, str]) -> None:
 
 
 def _run(
-    place: str, program_file: IO[bytes], tests_file: IO[bytes], limits: Limits, namespaces: bool, python: str
-) -> Outcome:
+    place: str, program_file: IO[bytes], tests_file: IO[bytes], limits: Limits, isolation: str, python: str
+) -> list[dict[str, Any]]:
+    """The lines of the report: the tests' verdict, if they came to one, and last how the run ended."""
     leash, leash_end = os.pipe()
     report, report_end = os.pipe()
     job = {
         "limits": limits.to_json(),
-        "namespaces": namespaces,
+        "isolation": isolation,
         "place": place,
         "program_fd": program_file.fileno(),
         "tests_fd": tests_file.fileno(),
@@ -94,9 +106,10 @@ def _run(
         "leash_fd": leash,
     }
     root = str(Path(eager_lmeval.__file__).resolve().parent.parent)
+    rooms = bubblewrap_command(limits.disk_bytes) if isolation == "bubblewrap" else []
     try:
         keeper = subprocess.Popen(
-            [python, "-I", "-B", "-c", _BOOT.format(root=root), json.dumps(job)],
+            [*rooms, python, "-I", "-B", "-c", _BOOT.format(root=root), json.dumps(job)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -116,7 +129,7 @@ def _run(
     except subprocess.TimeoutExpired:
         keeper.kill()
         keeper.wait()
-    return _judge(lines, limits)
+    return lines
 
 
 def _read_report(report: int, limit_s: float) -> list[dict[str, Any]]:
@@ -130,24 +143,40 @@ def _read_report(report: int, limit_s: float) -> list[dict[str, Any]]:
     return [json.loads(line) for line in received.splitlines()]
 
 
-def _judge(lines: list[dict[str, Any]], limits: Limits) -> Outcome:
+def _judge(lines: list[dict[str, Any]], limits: Limits, asked: str, chosen: str, refusal: str) -> Outcome:
     """One verdict of the tests and, after it, the keeper's word that they ended the run: anything else is no pass."""
     end = lines[-1] if lines and "ended" in lines[-1] else None
     if end is None:
-        return Outcome(False, False, "the keeper died", namespaces=False)
+        return Outcome(False, False, "the keeper died", isolation="")
+    if asked == "namespaces" and end["refusal"]:
+        raise UsageError(
+            f"verifier=code: isolation=namespaces, but the machine refuses them ({end['refusal']}); "
+            f"accepted: {', '.join(ISOLATIONS)}"
+        )
     if end["ended"].startswith(UNREADABLE):
         raise UsageError(
             f"verifier=code: no namespaces here ({end['refusal']}), so programs would run as an unused user, and "
             f"{end['ended']}; allow namespaces, run as an ordinary user, or use an interpreter that all may read"
         )
-    namespaces = not end["refusal"]
-    as_whom = "" if end["separate_user"] else ", run as the caller's own user"
-    where = "" if namespaces else f"; no namespaces ({end['refusal']}){as_whom}"
-    if end["ended"] in {"wall time", "processor time", "memory"}:
+    isolation = "limits" if end["refusal"] else chosen
+    said = f"isolation: {isolation}{_gaps(end, refusal)}"
+    if end["ended"] in {"wall time", "processor time", "memory", "number of files"}:
         bound = {"wall time": f"{limits.wall_s:g} s", "processor time": f"{limits.cpu_s} s"}.get(end["ended"], "")
         note = f"ended by its limit of {end['ended']} {bound}".rstrip()
-        return Outcome(False, end["ended"] != "memory", note + where, namespaces)
+        return Outcome(False, end["ended"].endswith("time"), f"{note}; {said}", isolation)
     verdicts = lines[:-1]
     passed = end["ended"] == "tests" and len(verdicts) == 1 and verdicts[0]["passed"] is True
     note = str(verdicts[0]["note"]) if len(verdicts) == 1 else str(end["ended"])
-    return Outcome(passed, False, (note + where).removeprefix("; "), namespaces)
+    return Outcome(passed, False, f"{note}; {said}".removeprefix("; "), isolation)
+
+
+def _gaps(end: dict[str, Any], refusal: str) -> str:
+    """What of the isolation is missing, in words, for the note."""
+    gaps = [] if refusal in {"", NOT_INSTALLED} else [refusal]
+    if end["refusal"]:
+        gaps.append(f"no namespaces ({end['refusal']})")
+        if not end["separate_user"]:
+            gaps.append("run as the caller's own user")
+    if end["unfiltered"]:
+        gaps.append(end["unfiltered"])
+    return "".join(f", {gap}" for gap in gaps).replace(";", ",")

@@ -16,6 +16,9 @@ __all__ = ["Identity", "Limits", "choose_identity", "confine"]
 _PER_USER_IN_NAMESPACE = (5, 14)
 """Since this kernel a user namespace counts its own processes, before it shared the user's count with all others."""
 
+_SIGNALS = 256
+"""Signals and timers that may wait, which the kernel keeps memory for."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -83,6 +86,7 @@ def confine(identity: Identity, side: int, limits: Limits, memory_factor: int = 
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, _SIGNALS),
     ):
         _, hard = resource.getrlimit(kind)
         ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)

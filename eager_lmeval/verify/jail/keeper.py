@@ -25,15 +25,16 @@ from typing import Any, NoReturn
 
 from eager_lmeval.verify.jail import kernel
 from eager_lmeval.verify.jail.identity import Identity, Limits, choose_identity, confine
+from eager_lmeval.verify.jail.memory import held_by_process
 from eager_lmeval.verify.jail.roles import run_program, run_tests
-from eager_lmeval.verify.jail.rooms import WORK, build_root, map_users
+from eager_lmeval.verify.jail.rooms import MAX_FILES, WORK, build_root, map_users
+from eager_lmeval.verify.jail.syscalls import filter_system_calls
 
 __all__ = ["UNREADABLE", "main"]
 
 UNREADABLE = "other users cannot read the interpreter in"
 
 _POLL_S = 0.02
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TESTS_MEMORY_FACTOR = 4
 _HUNT_S = 5.0
 _NEARLY = 0.9
@@ -46,7 +47,11 @@ def main() -> NoReturn:
     job = json.loads(sys.argv[1])
     limits, identity = Limits(**job["limits"]), choose_identity()
     refusal = "not asked for"
-    if job["namespaces"]:
+    if job["isolation"] == "bubblewrap":
+        if identity.separate:
+            os.chown(WORK, identity.users[0], identity.groups[0])
+        _be_process_one(job, limits, identity)
+    if job["isolation"] == "namespaces":
         refusal = _enter_rooms(job, limits, identity)
     kernel.become_subreaper()
     kernel.forbid_dumps()
@@ -102,15 +107,19 @@ def _in_namespaces(job: dict[str, Any], limits: Limits, identity: Identity, step
 
     def process_one() -> None:
         build_root(job["place"], limits.disk_bytes, identity)
-        kernel.forbid_dumps()
         os.write(steps, b"built")
         os.close(steps)
-        watch = _Watch(job, limits, identity, WORK, "")
-        watch.run()
-        watch.report()
-        os._exit(0)  # and with process 1 the kernel ends all others
+        _be_process_one(job, limits, identity)
 
     _exit_on_error(process_one, steps)
+
+
+def _be_process_one(job: dict[str, Any], limits: Limits, identity: Identity) -> NoReturn:
+    kernel.forbid_dumps()
+    watch = _Watch(job, limits, identity, WORK, "")
+    watch.run()
+    watch.report()
+    os._exit(0)  # and with process 1 the kernel ends all others
 
 
 def _exit_on_error(step: Callable[[], None], steps: int) -> NoReturn:
@@ -130,12 +139,16 @@ class _Watch:
         self._limits = limits
         self._identity = identity
         self._work = work
+        self._work_fd = os.open(work, os.O_PATH)  # the program may take the name away
         self._refusal = refusal
         self._ended = ""
+        self._unfiltered = ""
         self._program_ended = False
         self._out_of_cpu = False
 
     def run(self) -> None:
+        kernel.forbid_new_privileges()
+        self._unfiltered = filter_system_calls()
         ours, theirs = socket.socketpair()
         tests = self._start(1, ours, theirs)
         program = self._start(0, theirs, ours)
@@ -149,13 +162,22 @@ class _Watch:
                 self._ended = "the caller is gone"
             elif time.monotonic() > deadline:
                 self._ended = "wall time"
-            elif _resident_bytes() > self._limits.memory_bytes + self._limits.disk_bytes:
+            elif self._too_many_files():
+                self._ended = "number of files"
+            elif sum(map(held_by_process, _descendants())) > self._limits.memory_bytes + self._limits.disk_bytes:
                 self._ended = "memory"
             self._reap(tests, program)
         deadline = time.monotonic() + _LAST_WORDS_S
         while not self._program_ended and time.monotonic() < deadline:
             time.sleep(_POLL_S / 10)
             self._reap(tests, program)
+
+    def _too_many_files(self) -> bool:
+        """Only in namespaces, where the place is a file system of its own; bubblewrap cannot limit it there."""
+        if self._refusal:
+            return False
+        place = os.fstatvfs(self._work_fd)
+        return place.f_files - place.f_ffree > MAX_FILES
 
     def _reap(self, tests: int, program: int) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -179,6 +201,7 @@ class _Watch:
             job_fd, others_fd = ("program_fd", "tests_fd") if program else ("tests_fd", "program_fd")
             os.close(self._job[others_fd])
             os.close(self._job["leash_fd"])
+            os.close(self._work_fd)
             if program:
                 os.close(self._job["report_fd"])
             with open(self._job[job_fd], "rb") as file:
@@ -210,6 +233,7 @@ class _Watch:
         line = {
             "ended": "processor time" if self._out_of_cpu else self._ended,
             "refusal": self._refusal,
+            "unfiltered": self._unfiltered,
             "separate_user": self._identity.separate,
         }
         with contextlib.suppress(OSError):
@@ -240,14 +264,6 @@ def _descendants() -> list[int]:
         layer = {child for child, parent in parents.items() if parent in layer}
         found += layer
     return found
-
-
-def _resident_bytes() -> int:
-    total = 0
-    for pid in _descendants():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
-    return total
 
 
 def _hunt_down(identity: Identity) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "forbid_new_privileges",
     "mount",
     "pivot_root",
+    "prctl",
     "unshare",
 ]
 
@@ -63,21 +64,21 @@ def pivot_root(new_root: str) -> None:
 
 def forbid_dumps() -> None:
     """No other process of the same user may trace this one or read its memory and descriptors."""
-    _prctl(_PR_SET_DUMPABLE, 0)
+    prctl(_PR_SET_DUMPABLE, 0)
 
 
 def forbid_new_privileges() -> None:
     """No program that this process starts gains anything from set-user-ID bits."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _prctl(option: int, value: int) -> None:
-    _call("prctl", ctypes.c_int(option), *(ctypes.c_ulong(number) for number in (value, 0, 0, 0)))
+def prctl(option: int, value: int, third: int = 0) -> None:
+    _call("prctl", ctypes.c_int(option), *(ctypes.c_ulong(number) for number in (value, third, 0, 0)))
 
 
 def drop_capabilities() -> None:

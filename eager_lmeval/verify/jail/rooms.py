@@ -10,13 +10,14 @@ from pathlib import Path
 from eager_lmeval.verify.jail import kernel
 from eager_lmeval.verify.jail.identity import Identity
 
-__all__ = ["WORK", "build_root", "map_users"]
+__all__ = ["DEVICES", "MAX_FILES", "WORK", "build_root", "map_users", "visible_paths"]
 
 WORK = "/eager_lmeval-program"
 """A program's own folder; a name under which nobody keeps an interpreter, for that appears where it is outside."""
-_DEVICES = ("null", "zero", "full", "random", "urandom")
+DEVICES = ("null", "zero", "full", "random", "urandom")
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
-_NODES = 10_000
+MAX_FILES = 10_000
+"""Files and folders of a run, for each of which the kernel keeps memory beside what is in it."""
 
 
 def map_users(child: int, identity: Identity) -> None:
@@ -32,11 +33,11 @@ def map_users(child: int, identity: Identity) -> None:
 def build_root(place: str, size_bytes: int, identity: Identity) -> None:
     """Replaces the root by a file system in memory: the interpreter and system libraries, read-only, and `WORK`."""
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    options = f"size={size_bytes},nr_inodes={_NODES},mode=755"
+    options = f"size={size_bytes},nr_inodes={MAX_FILES},mode=755"
     kernel.mount("tmpfs", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-    for source in _visible():
+    for source in visible_paths():
         _bind(source, place + source)
-    for device in _DEVICES:
+    for device in DEVICES:
         _bind(f"/dev/{device}", f"{place}/dev/{device}", read_only=False)
     os.makedirs(place + "/proc")
     kernel.mount("proc", place + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
@@ -49,9 +50,9 @@ def build_root(place: str, size_bytes: int, identity: Identity) -> None:
             Path("/proc/sys", name).write_text(value)
 
 
-def _visible() -> list[str]:
-    """The paths that a Python program needs, none inside another."""
-    wanted = [*_SYSTEM, sys.base_prefix, sys.prefix, sys.base_exec_prefix, sys.exec_prefix]
+def visible_paths(*more: str) -> list[str]:
+    """The paths that a Python program needs, and more, none inside another."""
+    wanted = [*more, *_SYSTEM, sys.base_prefix, sys.prefix, sys.base_exec_prefix, sys.exec_prefix]
     paths = sorted({os.path.abspath(path) for path in wanted if os.path.exists(path)})
     return [path for path in paths if not any(path.startswith(other + "/") for other in paths if other != path)]
 

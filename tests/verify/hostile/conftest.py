@@ -35,9 +35,5 @@ def run(machine: Machine, place: Path) -> Run:
     """Runs a program in a capped process of its own."""
     chosen = usable(machine)
     if chosen is None:
-        needed = [
-            *(["namespaces"] if machine.namespaces else []),
-            *(["root"] if machine != NAMESPACES else []),
-        ]
-        pytest.skip(f"this machine gives us no {' and no '.join(needed)}")
+        pytest.skip(f"this machine gives us no {machine.isolation}, or we are not root, which {machine} needs")
     return functools.partial(run_driver, chosen, place)

@@ -35,38 +35,47 @@ Run = Callable[..., Outcome]
 
 
 class Machine(NamedTuple):
-    """How a run is set up: with or without namespaces, and as whom."""
+    """How a run is set up: the isolation, and as whom."""
 
-    namespaces: bool
+    isolation: str
     user: int | None = None
     python: str = sys.executable
 
 
-NAMESPACES = Machine(namespaces=True)
-LIMITS_ONLY = Machine(namespaces=False)
-ORDINARY_USER = Machine(namespaces=True, user=12345)
-BARE = Machine(namespaces=False, user=12345)
+NAMESPACES = Machine("namespaces")
+LIMITS_ONLY = Machine("limits")
+ORDINARY_USER = Machine("namespaces", user=12345)
+BUBBLEWRAP = Machine("bubblewrap")
+BUBBLEWRAP_USER = Machine("bubblewrap", user=12345)
+BARE = Machine("limits", user=12345)
 """No namespaces and no user of its own: limits hold, but the program can do what the caller can."""
-everywhere = pytest.mark.parametrize(
-    "machine", [NAMESPACES, LIMITS_ONLY, ORDINARY_USER], ids=["namespaces", "limits only", "ordinary user"]
-)
-bare_too = pytest.mark.parametrize(
-    "machine",
-    [NAMESPACES, LIMITS_ONLY, ORDINARY_USER, BARE],
-    ids=["namespaces", "limits only", "ordinary user", "bare"],
-)
+_ROOMS = {
+    "namespaces": NAMESPACES,
+    "ordinary user": ORDINARY_USER,
+    "bubblewrap": BUBBLEWRAP,
+    "bubblewrap, ordinary user": BUBBLEWRAP_USER,
+}
+
+
+def _on(machines: dict[str, Machine]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("machine", machines.values(), ids=machines)
+
+
+in_namespaces = _on(_ROOMS)
+everywhere = _on(_ROOMS | {"limits only": LIMITS_ONLY})
+bare_too = _on(_ROOMS | {"limits only": LIMITS_ONLY, "bare": BARE})
 
 
 @functools.cache
 def usable(machine: Machine) -> Machine | None:
     """The set-up with an interpreter that it can use; None where this machine cannot do it."""
-    if os.geteuid() != 0 and machine != NAMESPACES:
+    if os.geteuid() != 0 and machine not in {NAMESPACES, BUBBLEWRAP}:
         return None  # only root can become an ordinary user, or give a program a user of its own
     for python in (sys.executable, "/usr/bin/python3"):
         place = new_place(machine)
         try:
             outcome = run_driver(machine._replace(python=python), place, "def add(a, b): return a + b")
-            if outcome.passed and outcome.namespaces == machine.namespaces:
+            if outcome.passed and outcome.isolation == machine.isolation:
                 return machine._replace(python=python)
         except (AssertionError, OSError):
             continue
@@ -90,7 +99,7 @@ def run_driver(machine: Machine, place: Path, source: str, test: str = ADDS, **l
         "source": source,
         "entry_point": "add",
         "test": test,
-        "namespaces": machine.namespaces,
+        "isolation": machine.isolation,
         "python": machine.python,
     }
     as_user: dict[str, Any] = (

@@ -33,14 +33,15 @@ def test_a_program_that_solves_the_problem_passes(run: Run, machine: Machine) ->
     outcome = run("def add(a, b):\n    return a + b\n")
     assert outcome.passed
     assert not outcome.timed_out
-    assert outcome.namespaces == machine.namespaces
-    assert outcome.namespaces == ("no namespaces" not in outcome.note)
-    assert ("caller's own user" in outcome.note) == (machine.user is not None and not machine.namespaces)
+    assert outcome.isolation == machine.isolation
+    assert outcome.note.startswith(f"isolation: {machine.isolation}")
+    assert ("no namespaces" in outcome.note) == (machine.isolation == "limits")
+    assert ("caller's own user" in outcome.note) == (machine.user is not None and machine.isolation == "limits")
 
 
 def test_an_endless_loop_is_a_timeout(run: Run) -> None:
     """Also where the program ignores the signal that asks it to stop."""
-    outcome = run("import signal\nsignal.signal(24, signal.SIG_IGN)\ndef add(a, b):\n    while True: pass\n")
+    outcome = run("import signal\nsignal.signal(24, signal.SIG_IGN)\ndef add(a, b):\n    while True: pass\n", wall_s=30.0)
     assert not outcome.passed
     assert outcome.timed_out
     assert "processor time" in outcome.note

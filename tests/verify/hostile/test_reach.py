@@ -5,15 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import pytest
-from machines import (
-    NAMESPACES,
-    ORDINARY_USER,
-    SECRET,
-    Machine,
-    Run,
-    everywhere,
-)
+from machines import SECRET, Run, everywhere, in_namespaces
+
+from eager_lmeval.verify.jail.rooms import WORK
 
 
 @everywhere
@@ -93,7 +87,7 @@ def add():
     assert outcome.passed, outcome.note
 
 
-@pytest.mark.parametrize("machine", [NAMESPACES, ORDINARY_USER], ids=["namespaces", "ordinary user"])
+@in_namespaces
 def test_what_the_namespaces_show_is_read_only(run: Run) -> None:
     """Whoever owns the files: an interpreter may well belong to the user who runs it."""
     lists = """
@@ -103,15 +97,17 @@ def add():
 """
     test = (
         "def check(candidate):\n    writable = set(candidate())\n"
-        "    assert '/' in writable  # the small one in memory, to the run's own user in one folder\n"
-        "    others = [path for path in writable if path not in {'/', '/proc'} and not path.startswith('/dev/')]\n"
+        f"    small = {{'/', {WORK!r}}}  # in memory, to the run's own user in one folder\n"
+        "    assert writable & small\n"
+        "    others = [path for path in writable - small if not path.startswith(('/dev/', '/proc'))]\n"
         "    assert not others, others\n"
     )
     outcome = run(lists, test)
     assert outcome.passed, outcome.note
 
 
-def test_there_is_no_network_in_the_namespaces(run: Run) -> None:
+@everywhere
+def test_there_is_no_network(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         connects = f"""
 import socket
@@ -126,7 +122,7 @@ def add():
 
 
 @everywhere
-def test_the_program_is_nobody_and_cannot_become_anybody(run: Run, machine: Machine) -> None:
+def test_the_program_is_nobody_and_cannot_become_anybody(run: Run) -> None:
     tries = """
 import ctypes, os
 def add():
@@ -142,8 +138,8 @@ def add():
 """
     test = (
         "def check(candidate):\n    user, capabilities, no_new, root, users = candidate()\n"
-        f"    assert user != 0 and capabilities == 0 and no_new == '1' and not root\n"
-        f"    assert not (users and {machine.namespaces})\n"
+        "    assert user != 0 and capabilities == 0 and no_new == '1' and not root\n"
+        "    assert not users\n"
     )
     outcome = run(tries, test)
     assert outcome.passed, outcome.note
