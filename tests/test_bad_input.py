@@ -49,6 +49,23 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"reallocation": "extend"}, ["reallocation=extend", "not available yet", "restart"]),
         ({"extra_cap": "2x"}, ["extra_cap='2x'", "2M"]),
         ({"max_rows": 4, "max_sequences": 8}, ["max_rows=4", "max_sequences=8"]),
+        *(
+            (
+                {"branching": "systematic", name: value},
+                [f"{name}={value} belongs to branching=top2", f"leave {name} out"],
+            )
+            for name, value in (
+                ("count", "all"),
+                ("branch_window", 1000),
+                ("dynamic_percentile", 99.0),
+                ("threshold_decay", 0.8),
+            )
+        ),
+        ({"branching": "systematic", "fan_out": 1}, ["fan_out=1", "greater than or equal to 2"]),
+        ({"branching": "systematic", "preset": "paper"}, ["preset=paper", "branching=systematic", "one of them"]),
+        ({"branching": "sistematic"}, ["branching='sistematic'", "did you mean 'systematic'?"]),
+        ({"fan_out": 4}, ["fan_out=4 belongs to branching=systematic", "branching=top2"]),
+        ({"branching": "none"}, ["branching=none", "strategy=init", "strategy=parallel"]),
         ({"strategy": "eager"}, ["strategy=eager needs a verifier", "verifier=math"]),
         ({"strategy": "eager", "verifier": "math"}, ["carry none", "label=COLUMN", "strategy=adapt"]),
         ({"strategy": "eager", "label": "answer"}, ["needs a verifier", "verifier=math"]),
@@ -86,6 +103,18 @@ def test_what_is_wrong_stands_in_one_line_with_the_way_out(demo, gen_kwargs, sai
     assert "\n" not in line
     for part in said:
         assert part in line
+
+
+def test_systematic_branching_needs_no_room_for_all_sequences_at_once(demo):
+    generate(demo, branching="systematic", max_rows=2, max_sequences=8, temperature=1.0, entropy_threshold=0)
+    assert demo._pools[-1]["sequences"] > 2
+
+
+def test_systematic_branching_at_temperature_0_is_one_sequence_and_a_warning(demo, caplog):
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        generate(demo, branching="systematic", temperature=0, entropy_threshold=0)
+    assert demo._pools[-1]["sequences"] == 1
+    assert "branching=systematic at temperature 0 splits nothing" in caplog.text
 
 
 def test_what_the_task_says_otherwise_is_said_to_have_no_effect(caplog):

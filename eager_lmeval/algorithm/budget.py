@@ -49,6 +49,8 @@ class Ledger:
     """Sequences that stage 2 made."""
     unbounded: bool = False
     """``count: active`` bounds the unfinished sequences only: more than M·D may be used, more spent than granted."""
+    by_copies: bool = False
+    """``branching: systematic`` grants copies, of which several may end as one sequence: less may be spent."""
 
     def with_spent(self, spent: int) -> Ledger:
         """The same ledger when stage 2 has ended."""
@@ -76,7 +78,10 @@ class Ledger:
             equations[f"spent {self.spent} >= granted {self.granted}"] = self.spent >= self.granted
         else:
             equations[f"used {self.used} + surplus {self.surplus} = M*D {budget}"] = self.used + self.surplus == budget
-            equations[f"spent {self.spent} = granted {self.granted}"] = self.spent == self.granted
+            if self.by_copies:
+                equations[f"spent {self.spent} <= granted {self.granted}"] = self.spent <= self.granted
+            else:
+                equations[f"spent {self.spent} = granted {self.granted}"] = self.spent == self.granted
         if broken := [equation for equation, holds in equations.items() if not holds]:
             raise RuntimeError(f"the budget does not balance: {'; '.join(broken)}")
 

@@ -8,35 +8,38 @@ from __future__ import annotations
 from collections.abc import Generator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from eager_lmeval.algorithm.branching import SplitSettings, deal, near_split, opens, shift, strata_of
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
+from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.tree import Prompt, Sequence
 from eager_lmeval.errors import UsageError
-
-if TYPE_CHECKING:
-    from eager_lmeval.algorithm.readout import Readout
 
 __all__ = ["Fork", "Growth", "Itinerary", "Run", "RunSource", "Stopper"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What to grow: ``roots`` new roots of a prompt, numbered from ``first_root``, behind a gate or without branching.
+    """What to grow: ``roots`` new roots of a prompt, numbered from ``first_root``, and how they branch, if they do.
 
-    A run with a gate has one root. ``entropies_so_far`` (nats) are of the prompt's earlier runs. ``may_continue``
-    says that another run on the same prompt may follow this one, so what was prefilled is worth keeping.
+    Behind a gate (`top2`) a run has one root, and its sequences stand for no number of ``copies``; otherwise each root
+    begins with so many. ``entropies_so_far`` (nats) are of the prompt's earlier runs. ``may_continue`` says that
+    another run on the same prompt may follow this one, so what was prefilled is worth keeping.
     """
 
     prompt: Prompt
     first_root: int = 0
     roots: int = 1
-    gate: GateSettings | None = None
+    copies: int | None = 1
+    branching: GateSettings | SplitSettings | None = None
     entropies_so_far: Seq[float] = ()
     may_continue: bool = False
 
     def __post_init__(self) -> None:
-        assert self.gate is None or self.roots == 1, "a gated run has one root"
+        gated = isinstance(self.branching, GateSettings)
+        assert not gated or self.roots == 1, "a gated run has one root"
+        assert gated == (self.copies is None), "roots stand for copies unless they are gated"
 
 
 Itinerary = Generator[Run, None, None]
@@ -59,14 +62,25 @@ class Fork(NamedTuple):
 
 
 class Growth:
-    """The state of one run: its sequences in order of creation, which of them are unfinished, and its gate."""
+    """The state of one run: its sequences, which of them are unfinished, and its gate.
+
+    Behind a gate all unfinished sequences advance together (`lockstep`), and stand in order of creation. Otherwise any
+    of them may advance alone, which changes nothing; they are put in that order when all have finished.
+    """
 
     def __init__(self, run: Run, stopper: Stopper) -> None:
         self.run = run
         self.sequences: list[Sequence] = []
         self.prefill_tokens = 0
         self._stopper = stopper
-        self._gate = Gate(run.gate, run.entropies_so_far) if run.gate else None
+        branching = run.branching
+        self._gate = Gate(branching, run.entropies_so_far) if isinstance(branching, GateSettings) else None
+        self._splits = branching if isinstance(branching, SplitSettings) else None
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether all its unfinished sequences have to advance together."""
+        return self._gate is not None
 
     @property
     def waiting_roots(self) -> int:
@@ -77,20 +91,23 @@ class Growth:
         return not self.waiting_roots and all(sequence.finish for sequence in self.sequences)
 
     def start_root(self) -> Sequence:
-        root = Sequence(path=(self.run.first_root + self.run.roots - self.waiting_roots,))
+        root = Sequence(path=(self.run.first_root + self.run.roots - self.waiting_roots,), copies=self.run.copies)
         self._stopper.begin(self.run.prompt, root)
         self.sequences.append(root)
         return root
 
     def strata(self, sequence: Sequence) -> int:
         """How many strata a sequence would be dealt over if it opened now; 0 if it cannot open."""
-        return 0
+        return strata_of(sequence, self._splits) if self._splits else 0
 
     def near_ties(self, readouts: Seq[Readout], active: Seq[Sequence], entropy_margin: float) -> list[int]:
         """Places whose readout rounding could have turned into another token, or into another choice of who forks.
 
         To be asked before `advance`, with the same arguments; entropies may be off by ``entropy_margin`` (nats).
         """
+        if self._splits is not None:
+            settings = self._splits
+            return [place for place, readout in enumerate(readouts) if near_split(readout, settings, entropy_margin)]
         places = {place for place, readout in enumerate(readouts) if readout.near_draw}
         if self._gate is not None:
             candidates = self._candidates(readouts, active)
@@ -101,43 +118,63 @@ class Growth:
     def advance(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Fork]:
         """One step: each of ``active`` gets one token; returns the forks in the order of their children's creation.
 
-        ``readouts[i]`` belongs to ``active[i]``. Behind a gate, ``active`` must be all unfinished sequences. Children
+        ``readouts[i]`` belongs to ``active[i]``. In `lockstep`, ``active`` must be all unfinished sequences. Children
         and sequences that end with this step have ``finish`` set.
         """
         for place, sequence in enumerate(active):
             if readouts[place].entropy != readouts[place].entropy:
                 raise UsageError(self._nan_message(sequence))
-        branching = self._branching(readouts, active)
-        forks = []
-        for place in branching:
-            sequence, readout = active[place], readouts[place]
-            at = len(sequence.tokens)
-            child = sequence.fork(readout.second, at, readout.entropy)
-            parent_share, child_share = readout.shares
-            child.weight *= child_share
-            sequence.weight *= parent_share
-            child.entropy_sum += readout.entropy
-            child.logprob += readout.logprob_second
-            forks.append(Fork(sequence, child))
+        taken = [(readout.token, readout.logprob) for readout in readouts]
+        forks = self._fork(readouts, active, taken) if self._gate else self._split(readouts, active, taken)
         for place, sequence in enumerate(active):
-            readout = readouts[place]
-            forced = place in branching
-            sequence.tokens.append(readout.first if forced else readout.token)
-            sequence.logprob += readout.logprob_first if forced else readout.logprob
-            sequence.entropies.append(readout.entropy)
-            sequence.entropy_sum += readout.entropy
+            token, logprob = taken[place]
+            sequence.tokens.append(token)
+            sequence.logprob += logprob
+            sequence.entropies.append(readouts[place].entropy)
+            sequence.entropy_sum += readouts[place].entropy
         self.sequences.extend(fork.child for fork in forks)
         for sequence in (*active, *(fork.child for fork in forks)):
             self._stopper.observe(self.run.prompt, sequence)
+        if self._splits is not None and self.done:
+            self.sequences.sort(key=lambda sequence: (len(sequence.path) > 1, sequence.own_from, sequence.path))
         return forks
 
-    def _branching(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[int]:
-        """Places in ``active`` that fork in this step, in the order in which their children are created."""
-        if self._gate is None:
-            return []
+    def _fork(self, readouts: Seq[Readout], active: Seq[Sequence], taken: list[tuple[int, float]]) -> list[Fork]:
+        """`top2`: who passes the gate takes its most likely token, its child the second. Puts into ``taken`` the
+        tokens and log-probabilities that are not the drawn ones.
+        """
+        assert self._gate is not None
         candidates = self._candidates(readouts, active)
         chosen = self._gate.choose(candidates, sequences=len(self.sequences), active=len(active))
-        return sorted(chosen, key=lambda place: (*active[place].path, len(active[place].tokens)))  # the child's path
+        forks = []
+        for place in sorted(chosen, key=lambda place: (*active[place].path, len(active[place].tokens))):  # child's path
+            sequence, readout = active[place], readouts[place]
+            path = (*sequence.path, len(sequence.tokens))
+            child = sequence.fork(path, readout.second, readout.entropy, readout.logprob_second)
+            parent_share, child_share = readout.shares
+            child.weight *= child_share
+            sequence.weight *= parent_share
+            taken[place] = (readout.first, readout.logprob_first)
+            forks.append(Fork(sequence, child))
+        return forks
+
+    def _split(self, readouts: Seq[Readout], active: Seq[Sequence], taken: list[tuple[int, float]]) -> list[Fork]:
+        """`systematic`: who opens deals its copies to its strata. Puts into ``taken`` what is not the drawn token."""
+        forks: list[Fork] = []
+        for place, (sequence, readout) in enumerate(zip(active, readouts, strict=True)):
+            if self._splits is None or not opens(readout, self._splits):
+                continue
+            assert sequence.copies is not None, "what splits has copies"
+            assert self.run.copies is not None, "what splits has copies"
+            first = shift(self.run.prompt, sequence, len(readout.strata), self._splits.seed)
+            going_on, *others = deal(sequence.copies, readout.strata, first)
+            for token, logprob, copies in others:
+                child = sequence.fork((*sequence.path, len(sequence.tokens), token), token, readout.entropy, logprob)
+                child.copies, child.weight = copies, copies / self.run.copies
+                forks.append(Fork(sequence, child))
+            sequence.copies, sequence.weight = going_on.copies, going_on.copies / self.run.copies
+            taken[place] = (going_on.token, going_on.logprob)
+        return forks
 
     def _candidates(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Candidate]:
         return [

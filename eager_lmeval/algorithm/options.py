@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.gate import GateSettings
 from eager_lmeval.errors import UsageError, near_name
 
@@ -24,6 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "extra_cap": "2M",
     },
     "paper": {
+        "branching": "top2",
         "entropy_of": "tempered",
         "count": "active",
         "branch_window": None,
@@ -32,6 +34,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "extra_cap": "2M",
     },
     "reference": {
+        "branching": "top2",
         "entropy_of": "raw",
         "count": "all",
         "branch_window": 1000,
@@ -87,6 +90,11 @@ class Options(BaseModel):
     strategy: Literal["parallel", "init", "adapt", "eager"] = "init"
     max_sequences: int = Field(32, ge=1)
     """M: the sequences a prompt may have in stage 1."""
+    branching: Literal["top2", "systematic", "none"] = "top2"
+    """How sequences branch: `top2` is the paper's fork into the two most likely tokens, `systematic` deals copies over
+    the next-token distribution without bias, `none` grows independent roots."""
+    fan_out: OptionalInt = Field(None, ge=2)
+    """`systematic`: the most tokens that a sequence may split into at once; none: as many as it has copies."""
     entropy_threshold: float = Field(2.0, ge=0)
     """θ in nats."""
     entropy_top_k: int = Field(20, ge=1)
@@ -132,6 +140,13 @@ class Options(BaseModel):
     def greedy(self) -> bool:
         return self.temperature == 0
 
+    @property
+    def splits(self) -> SplitSettings | None:
+        """How copies separate under `systematic`; None at temperature 0, where they cannot (SPEC 3.2)."""
+        if self.greedy:
+            return None
+        return SplitSettings(self.entropy_threshold, self.seed, self.fan_out, self.think_gate)
+
     def gate(self, cap: int, threshold: float | None = None) -> GateSettings:
         """The gate of a run that may have ``cap`` sequences, at θ or at ``threshold`` (nats)."""
         return GateSettings(
@@ -151,6 +166,11 @@ class Options(BaseModel):
             found.append(
                 f"entropy_threshold={self.entropy_threshold:g} is above ln(entropy_top_k) = {limit:.3f} nats, the most "
                 f"that the entropy of {self.entropy_top_k} tokens can be: nothing will ever branch"
+            )
+        if self.strategy != "parallel" and self.branching == "systematic" and self.max_sequences > 1 and self.greedy:
+            found.append(
+                "branching=systematic at temperature 0 splits nothing: every prompt has one sequence; give a "
+                "temperature above 0, or take branching=top2, which forks at any temperature"
             )
         if self.strategy == "parallel" and self.max_sequences > 1 and self.greedy:
             found.append(
@@ -226,6 +246,7 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
         options = Options(**merged)
     except ValidationError as error:
         raise UsageError(prefix + _explain(error)) from error
+    _check_branching(options, given, prefix)
     updates: dict[str, Any] = {}
     if options.do_sample is False:
         updates["temperature"] = 0.0
@@ -237,9 +258,39 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
     return options
 
 
+TOP2_ALONE = ("count", "branch_window", "dynamic_percentile", "threshold_decay")
+"""Options of the gate of `top2`, which nothing else has."""
+
+
+def _check_branching(options: Options, given: Mapping[str, Any], prefix: str) -> None:
+    """What was named, and not only preset, for another branching than the one there is."""
+    branching, preset = options.branching, options.preset
+    if branching == "systematic" and (named := [name for name in TOP2_ALONE if name in given]):
+        raise UsageError(
+            f"{prefix}{named[0]}={given[named[0]]} belongs to branching=top2; branching=systematic has no cap, window, "
+            f"percentile or decay: leave {named[0]} out, or take branching=top2"
+        )
+    if branching != "top2" and preset in ("paper", "reference"):
+        raise UsageError(
+            f"{prefix}preset={preset} is the paper's branching, top2, and branching={branching} is not: leave one of "
+            f"them out"
+        )
+
+
 def _check(options: Options, prefix: str) -> None:
     """Limits that concern more than one option."""
-    if options.strategy != "parallel" and options.max_rows < options.max_sequences:
+    if options.strategy != "parallel" and options.branching == "none":
+        raise UsageError(
+            f"{prefix}branching=none with strategy={options.strategy} is one sequence a prompt: take strategy=parallel "
+            f"for independent sequences, or branching=systematic"
+        )
+    if options.fan_out is not None and options.branching != "systematic":
+        raise UsageError(
+            f"{prefix}fan_out={options.fan_out} belongs to branching=systematic, and this is "
+            f"branching={options.branching}: leave fan_out out, or add branching=systematic"
+        )
+    gated = options.strategy != "parallel" and options.branching == "top2"
+    if gated and options.max_rows < options.max_sequences:
         raise UsageError(
             f"{prefix}max_rows={options.max_rows} is below max_sequences={options.max_sequences}: behind an open gate "
             f"all sequences of a prompt advance together; give max_rows={options.max_sequences} or more, or fewer "

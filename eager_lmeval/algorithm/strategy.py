@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eager_lmeval.algorithm.budget import share_surplus
 from eager_lmeval.algorithm.growth import Itinerary, Run
@@ -51,7 +51,19 @@ def first_stage(prompt: Prompt, options: Options, roots: int = 0) -> Itinerary:
     if options.strategy == "parallel":
         yield Run(prompt, first_root=roots, roots=options.max_sequences - roots)
     else:
-        yield Run(prompt, gate=options.gate(cap=options.max_sequences))
+        yield grow_root(prompt, options, options.max_sequences)
+
+
+def grow_root(prompt: Prompt, options: Options, number: int, first_root: int = 0, **more: Any) -> Run:
+    """One new root that may become ``number`` sequences; under `none`, which never branches, so many roots.
+
+    ``more`` are further arguments of `Run`.
+    """
+    if options.branching == "none":
+        return Run(prompt, first_root, roots=number, **more)
+    if options.branching == "systematic":
+        return Run(prompt, first_root, copies=number, branching=options.splits, **more)
+    return Run(prompt, first_root, copies=None, branching=options.gate(cap=number), **more)
 
 
 def summarize(tree: Tree, options: Options, judge: Judge | None) -> Summary:
@@ -89,7 +101,14 @@ def longest_first(grants: dict[int, int], first: Sequence[Summary]) -> list[int]
 
 
 def second_stage(part: Tree, first: Summary, grant: int, options: Options) -> Itinerary:
-    """`restart`: Algorithm 1 again and again from the bare prompt, until ``part`` has ``grant`` sequences."""
+    """`restart`: what a prompt was granted, grown from the bare prompt into ``part``.
+
+    Under `top2` that is Algorithm 1 again and again until ``part`` has ``grant`` sequences, under `systematic` one root
+    of ``grant`` copies, which may make fewer sequences.
+    """
+    if options.branching != "top2":
+        yield grow_root(part.prompt, options, grant, first.roots)
+        return
     saturated = first.sequences >= options.max_sequences
     number = 0
     while part.num_sequences < grant:
@@ -97,7 +116,8 @@ def second_stage(part: Tree, first: Summary, grant: int, options: Options) -> It
         yield Run(
             part.prompt,
             first_root=first.roots + part.num_roots,
-            gate=options.gate(cap=grant - part.num_sequences, threshold=restart_threshold(options, number, saturated)),
+            copies=None,
+            branching=options.gate(grant - part.num_sequences, restart_threshold(options, number, saturated)),
             entropies_so_far=((*first.entropies, *part.entropies()) if options.dynamic_percentile is not None else ()),
             may_continue=True,
         )
@@ -106,8 +126,9 @@ def second_stage(part: Tree, first: Summary, grant: int, options: Options) -> It
 def restart_threshold(options: Options, number: int, saturated: bool) -> float:
     """θ′ in nats of a prompt's ``number``-th run of stage 2, counted from 1.
 
-    An unsaturated prompt's falls by the decay on every run, a saturated one's does not; from the third run on, either
-    falls by 0.9 on every run besides.
+    Of a prompt that stage 1 saturated: θ on the first two runs, 0.9·θ on all further ones. Of another it falls by the
+    decay on every run, and from the third on by 0.9 besides.
     """
-    decay = 1.0 if saturated else options.threshold_decay**number
-    return options.entropy_threshold * decay * 0.9 ** max(0, number - 2)
+    if saturated:
+        return options.entropy_threshold * (1.0 if number <= 2 else 0.9)
+    return options.entropy_threshold * options.threshold_decay**number * 0.9 ** max(0, number - 2)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["FinishReason", "Path", "Prompt", "Sequence", "Tree"]
+__all__ = ["FinishReason", "Path", "Prompt", "Sequence", "Tree", "parent_path"]
 
 Path = tuple[int, ...]
 FinishReason = Literal["stop", "length"]
 
-RECORD_FORMAT = 1
-"""Version of the JSON record of a tree; readers refuse one that they do not know."""
+RECORD_FORMAT = 2
+"""Version of the JSON record of a tree. 2 added ``copies``, and what a run's strategy says of the tree."""
+READABLE_FORMATS = (1, 2)
+"""The versions that readers know; what an older one lacks stands for a tree without copies."""
+
+
+def parent_path(path: Path, branch_at: int) -> Path:
+    """The path of the sequence that a child left: it is ``P + (t,)`` under `top2` and ``P + (t, token)`` otherwise.
+
+    The indices along a path of `top2` rise, so the last but one of them is never ``branch_at``.
+    """
+    return path[:-2] if len(path) > 2 and path[-2] == branch_at else path[:-1]
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,11 @@ class Sequence:
     branch_at: int | None = None
     branch_entropy: float | None = None
     """Top-K entropy at the fork, in nats."""
+    copies: int | None = None
+    """Independent samples that it stands for (SPEC 3.2); None under `top2`, whose forks are no samples."""
     weight: float = 1.0
-    """Product of the fork probabilities along the path; the weights of one root's sequences sum to 1 (SPEC 6)."""
+    """Its share of its root: the product of the fork probabilities along the path, or its share of the root's copies.
+    The weights of one root's sequences sum to 1 (SPEC 6)."""
     finish: FinishReason | None = None
     text: str = ""
     answer_at: int | None = 0
@@ -68,18 +81,27 @@ class Sequence:
         """The text after the thinking part, or ``None`` for a sequence that was cut off inside it (SPEC 8)."""
         return None if self.answer_at is None else self.text[self.answer_at :]
 
-    def fork(self, token: int, at: int, entropy: float) -> Sequence:
-        """The child that leaves this sequence at generated index ``at`` with ``token``; the caller weighs both."""
+    @property
+    def parent(self) -> Path | None:
+        """The path of the sequence that it left; None of a root."""
+        return None if self.branch_at is None else parent_path(self.path, self.branch_at)
+
+    def fork(self, path: Path, token: int, entropy: float, logprob: float) -> Sequence:
+        """The child that leaves this sequence with ``token``, its next one; the caller weighs both.
+
+        ``entropy`` is the top-K entropy there, ``logprob`` the token's raw log-probability, both in nats.
+        """
         return Sequence(
-            path=(*self.path, at),
-            tokens=[*self.tokens[:at], token],
-            branch_at=at,
+            path=path,
+            tokens=[*self.tokens, token],
+            branch_at=len(self.tokens),
             branch_entropy=entropy,
+            copies=self.copies,
             weight=self.weight,
             answer_from=self.answer_from,
             thought_ended=self.thought_ended,
-            entropy_sum=self.entropy_sum,
-            logprob=self.logprob,
+            entropy_sum=self.entropy_sum + entropy,
+            logprob=self.logprob + logprob,
         )
 
 
@@ -124,10 +146,11 @@ class Tree:
         assert len(by_path) == len(self.sequences), "two sequences with one path"
         seen: set[Path] = set()
         for sequence in self.sequences:
-            if sequence.branch_at is not None:
-                parent, at = by_path[sequence.path[:-1]], sequence.branch_at
-                assert parent.path in seen, f"{sequence.path} was created before its parent"
-                assert sequence.path[-1] == at, f"{sequence.path} says it left its parent at {at}"
+            if sequence.branch_at is not None and sequence.parent is not None:
+                assert sequence.parent in seen, f"{sequence.path} was created before its parent"
+                parent, at = by_path[sequence.parent], sequence.branch_at
+                ending = sequence.path[len(parent.path) :]
+                assert ending in ((at,), (at, sequence.tokens[at])), f"{sequence.path} says it left its parent at {at}"
                 assert sequence.tokens[:at] == parent.tokens[:at], f"{sequence.path} left its parent before {at}"
                 assert sequence.tokens[at] != parent.tokens[at], f"{sequence.path} equals its parent at {at}"
             assert sequence.finish is not None, f"{sequence.path} is unfinished"
@@ -137,18 +160,25 @@ class Tree:
             f"weights sum to {weights}, not to the {self.num_roots} roots"
         )
 
+    def weights(self) -> list[float]:
+        """Each sequence's share of the prompt (SPEC 6); they sum to 1."""
+        copies = [sequence.copies for sequence in self.sequences]
+        if None in copies:
+            return [sequence.weight / self.num_roots for sequence in self.sequences]
+        total = sum(number or 0 for number in copies)
+        return [(number or 0) / total for number in copies]
+
     def to_record(self) -> dict[str, Any]:
         """The whole tree as plain JSON data, from which every number of the results can be computed again.
 
         ``token_ids`` and ``entropies`` of a sequence begin at its fork: what stands before is its parent's. Weights
-        are divided by the number of roots, so they sum to 1.
+        sum to 1.
         """
-        roots = self.num_roots
         return {
             "format": RECORD_FORMAT,
             "num_sequences": self.num_sequences,
             "num_branches": self.num_branches,
-            "num_roots": roots,
+            "num_roots": self.num_roots,
             "tokens": self.tokens,
             "tokens_independent": self.tokens_independent,
             "prompt_tokens": len(self.prompt.token_ids),
@@ -162,12 +192,13 @@ class Tree:
                     "num_tokens": len(sequence.tokens),
                     "branch_at": sequence.branch_at,
                     "branch_entropy": sequence.branch_entropy,
-                    "weight": sequence.weight / roots,
+                    "copies": sequence.copies,
+                    "weight": weight,
                     "mean_entropy": sequence.entropy_sum / len(sequence.tokens),
                     "logprob": sequence.logprob,
                     "token_ids": sequence.tokens[sequence.own_from :],
                     "entropies": [round(entropy, 4) for entropy in sequence.entropies],
                 }
-                for sequence in self.sequences
+                for sequence, weight in zip(self.sequences, self.weights(), strict=True)
             ],
         }

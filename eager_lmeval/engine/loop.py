@@ -8,15 +8,16 @@ Who owns what between two steps::
                values of all but its newest token                           into the gap (in the same step)
     incoming   rows without a slot yet, each with a snapshot of its keys    the next step gives them slots; fresh
                and values: fresh roots, unparked rows                       roots once they have their first token
-    parked     whole growths that found no rows, as snapshots               rows for all their sequences are free
+    parked     rows that found no place, as snapshots                       rows for them are free: for all of a
+                                                                            growth in lockstep, for one otherwise
     prefix     a tenant's prompt: snapshot and first logits                 its last root has started, and no
                                                                             further run on the prompt may follow
     intake     prefilled prompts that were not admitted yet                 admitted
 
-A gated growth is parked as a whole or not at all, so all its sequences advance in lockstep. When forks need more rows
-than there are, the youngest growths are parked; their keys and values are kept, so nothing is computed twice, and no
-result depends on it. Only a growth that alone has more sequences than the limit is decoded in several forward passes
-a step.
+A growth in lockstep (behind a gate) is parked as a whole or not at all; the rows of any other come and go singly. When
+forks need more rows than there are, the youngest growths' are parked; their keys and values are kept, so nothing is
+computed twice, and no result depends on it. Only a growth in lockstep that alone has more sequences than the limit is
+decoded in several forward passes a step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -103,13 +104,18 @@ class Engine:
         """Whether prompts, or roots of prompts, wait for a row."""
         return bool(self._rooting or self._parked) or self._intake.waiting
 
-    # Admission: parked growths first, then waiting roots, then new prompts.
+    # Admission: parked rows first, then waiting roots, then new prompts.
 
     def _admit(self) -> None:
         """Fills the free rows."""
         for age in sorted(self._parked):
-            if self.in_use + len(self._parked[age]) <= self.limit or not self.in_use:
-                self._incoming.extend(self._parked.pop(age))
+            rows = self._parked[age]
+            together = len(rows) if rows[0].row.tenant.growth.lockstep else 1
+            while rows and (self.in_use + together <= self.limit or not self.in_use):
+                self._incoming.extend(rows[:together])
+                del rows[:together]
+            if not rows:
+                del self._parked[age]
         while self.in_use < self.limit and (self._rooting or self._next_prompt()):
             if self.in_use < self.limit:  # a prefill that found too little memory has lowered the limit
                 self._start_root(self._rooting[0])
@@ -251,26 +257,28 @@ class Engine:
                 self._finish(tenant)
 
     def _park_youngest(self, layout: list[Placed]) -> list[Placed]:
-        """Parks growths, the youngest first, until the rows fit; the oldest stays even if it alone does not fit."""
+        """Parks rows, the youngest growths' first, until the rest fits, or is one growth in lockstep."""
         staying, leaving = youngest(layout, self.limit)
-        for growth in leaving:
-            # An ungated growth may have rows parked already: roots that started later leave as well.
-            parked = self._parked.setdefault(growth[0].row.tenant.age, [])
-            parked.extend(self._snapshot(placed) for placed in growth)
+        for rows in leaving:
+            # A growth that is not in lockstep may have rows parked already: those that started later leave as well.
+            self._parked.setdefault(rows[0].row.tenant.age, []).extend(self._snapshots(rows))
             self.stats.parked += 1
         return staying
 
-    def _snapshot(self, placed: Placed) -> Placed:
-        if not isinstance(placed.source, int):
-            return placed
-        return Placed(self._runner.park(placed.source, placed.row.length), placed.row)
+    def _snapshots(self, layout: list[Placed]) -> list[Placed]:
+        """The same rows off their slots; several that stand on one slot share a snapshot."""
+        taken: dict[int, Any] = {}
+        for source, row in layout:
+            if isinstance(source, int) and source not in taken:
+                taken[source] = self._runner.park(source, row.length)
+        return [Placed(taken[source] if isinstance(source, int) else source, row) for source, row in layout]
 
     def _relocate(self, layout: list[Placed]) -> None:
         """Brings rows that stand on slots to slots 0 … n−1, moving as few as possible; the others stay incoming."""
         self._incoming = [placed for placed in layout if not isinstance(placed.source, int)]
         standing = [placed for placed in layout if isinstance(placed.source, int)]
         if len(standing) > self._runner.slots:  # children for which there is no room until the next reserve
-            self._incoming += [self._snapshot(placed) for placed in standing[self._runner.slots :]]
+            self._incoming += self._snapshots(standing[self._runner.slots :])
             del standing[self._runner.slots :]
         self.rows, moves = close_gaps(standing)
         if moves:

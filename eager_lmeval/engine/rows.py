@@ -59,14 +59,23 @@ def by_tenant(rows: Iterable[Row]) -> list[list[int]]:
 
 
 def youngest(layout: Seq[Placed], limit: int) -> tuple[list[Placed], list[list[Placed]]]:
-    """Who stays when only ``limit`` rows may, and who leaves: whole growths, the youngest first, never the oldest."""
+    """Who stays when only ``limit`` rows may, and who leaves, one tenant's together.
+
+    Of the youngest growth first: in lockstep all its rows, unless it is the only one; else as many as are too many, the
+    last ones, which are those that have just split off.
+    """
     staying, leaving = list(layout), []
     while len(staying) > limit:
-        ages = {placed.row.tenant.age for placed in staying}
-        if len(ages) == 1:
+        tenants = {placed.row.tenant.age: placed.row.tenant for placed in staying}
+        youngest = max(tenants)
+        of_youngest = [placed for placed in staying if placed.row.tenant.age == youngest]
+        if not tenants[youngest].growth.lockstep:
+            of_youngest = of_youngest[-(len(staying) - limit) :]
+        elif len(tenants) == 1:
             break
-        leaving.append([placed for placed in staying if placed.row.tenant.age == max(ages)])
-        staying = [placed for placed in staying if placed.row.tenant.age != max(ages)]
+        leaving.append(of_youngest)
+        gone = set(map(id, of_youngest))
+        staying = [placed for placed in staying if id(placed) not in gone]
     return staying, leaving
 
 

@@ -35,8 +35,11 @@ NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay", "reallocation"})
 """Options of stage 2. How much is granted, and how θ falls then, stands in the name of the part."""
 NOT_OF_A_TREE = frozenset({"max_rows", "preset", "label", "verifier", "do_sample", "max_gen_toks", "think_end_token"})
 """What changes no sequence: labels decide grants; or what stands in the key as what it resolves to."""
-OF_THE_GATE = frozenset(
-    {"max_sequences", "entropy_threshold", "count", "branch_window", "dynamic_percentile", "think_gate"}
+OF_BRANCHING = frozenset(
+    {
+        *("max_sequences", "branching", "fan_out", "entropy_threshold", "think_gate"),
+        *("count", "branch_window", "dynamic_percentile"),
+    }
 )
 """What roots of `parallel` do not depend on."""
 SAMPLED = 64
@@ -71,9 +74,9 @@ def prompt_key(
     """
     chosen = options.model_dump(mode="json", exclude=set(NOT_OF_STAGE_1 | NOT_OF_A_TREE))
     if options.strategy == "parallel":
-        chosen = {name: value for name, value in chosen.items() if name not in OF_THE_GATE}
+        chosen = {name: value for name, value in chosen.items() if name not in OF_BRANCHING}
     else:
-        chosen["strategy"] = "behind a gate"
+        chosen["strategy"] = "one root"
     chosen |= {name: None for name, off in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0)) if chosen[name] == off}
     return fingerprint(
         {

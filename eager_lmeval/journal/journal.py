@@ -20,12 +20,12 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from eager_lmeval.algorithm.tree import Sequence, Tree
+from eager_lmeval.algorithm.tree import Sequence, Tree, parent_path
 from eager_lmeval.errors import UsageError
 
 __all__ = ["FORMAT", "Journal", "Record", "fingerprint"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the records; those of another one are left alone."""
 
 LOCK = "lock"
@@ -157,6 +157,7 @@ def _pack(sequence: Sequence) -> dict[str, Any]:
         "finish": sequence.finish,
         "branch_at": sequence.branch_at,
         "branch_entropy": sequence.branch_entropy,
+        "copies": sequence.copies,
         "weight": sequence.weight,
         "answer_at": sequence.answer_at,
         "answer_from": sequence.answer_from,
@@ -173,7 +174,7 @@ def _unpack(packed: Iterable[Mapping[str, Any]]) -> list[Sequence]:
     for data in packed:
         path = tuple(data["path"])
         at = data["branch_at"]
-        shared = [] if at is None else sequences[path[:-1]].tokens[:at]
+        shared = [] if at is None else sequences[parent_path(path, at)].tokens[:at]
         sequences[path] = Sequence(**dict(data) | {"path": path, "tokens": [*shared, *data["tokens"]]})
     return list(sequences.values())
 

@@ -189,6 +189,7 @@ class PoolRun:
             eligible=len(eligible),
             grants={self._prompts[place].index: grant for place, grant in grants.items()},
             unbounded=options.count == "active" and options.strategy != "parallel",
+            by_copies=options.branching == "systematic",
         )
 
     def parcel(self, rank: int) -> Parcel:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from eager_lmeval import __version__
-from eager_lmeval.algorithm.tree import RECORD_FORMAT
+from eager_lmeval.algorithm.tree import READABLE_FORMATS
 from eager_lmeval.errors import UsageError
 
 __all__ = ["Regraded", "regrade", "same"]
@@ -98,10 +98,10 @@ def _record(where: str, sample: Mapping[str, Any]) -> dict[str, Any]:
             f"{where}: no sample of a task whose documents carry a label, a verifier and trees; rescore reads what "
             f"--log_samples wrote for the tasks of `eager-lmeval paths tasks`"
         )
-    if record.get("format", RECORD_FORMAT) != RECORD_FORMAT:
+    if record.get("format", READABLE_FORMATS[0]) not in READABLE_FORMATS:
         raise UsageError(
             f"{where}: the tree is of record format {record['format']}, and this eager_lmeval {__version__} reads "
-            f"{RECORD_FORMAT}; use the release that wrote it"
+            f"{' and '.join(map(str, READABLE_FORMATS))}; use the release that wrote it"
         )
     return record
 

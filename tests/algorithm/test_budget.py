@@ -123,4 +123,4 @@ def test_thresholds_of_restarts_fall_run_by_run() -> None:
     unsaturated = [restart_threshold(options, number, saturated=False) for number in (1, 2, 3, 4)]
     saturated = [restart_threshold(options, number, saturated=True) for number in (1, 2, 3, 4)]
     assert unsaturated == pytest.approx([1.6, 1.28, 2 * 0.8**3 * 0.9, 2 * 0.8**4 * 0.81])
-    assert saturated == pytest.approx([2.0, 2.0, 1.8, 1.62])
+    assert saturated == pytest.approx([2.0, 2.0, 1.8, 1.8])

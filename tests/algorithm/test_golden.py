@@ -39,6 +39,21 @@ CORRUPTIONS: dict[str, tuple[str, str, int, Callable[[dict[str, Any]], None], st
     "an entropy": ("entropy.json", "cases", 0, lambda case: _bump(case, "tempered_nats"), "case 0: tempered_nats"),
     "a weight": ("tree.json", "cases", 2, _first_weight, "case 2: sequences[0].weight"),
     "the order of creation": ("tree.json", "cases", 4, _swap_first_and_last, "case 4: sequences[0].path"),
+    "a number of copies": (
+        "systematic.json",
+        "cases",
+        0,
+        lambda case: _bump(case["sequences"][1], "copies"),
+        "case 0: sequences[1].copies",
+    ),
+    "a share of the copies": ("systematic.json", "cases", 2, _first_weight, "case 2: sequences[0].weight"),
+    "an option of the gate": (
+        "systematic.json",
+        "cases",
+        1,
+        lambda case: case["options"].update(window=9),
+        "case 1: unknown keys ['window']",
+    ),
     "a finish": (
         "tree.json",
         "cases",
@@ -98,7 +113,7 @@ def test_sampling_options_reach_the_scripted_tree() -> None:
     """With top_k 1 every draw is the most likely token, as at temperature 0."""
     model = {"salt": "top-k", "vocab": 12, "scale": 3.0, "eos_bias": 0.0}
     options = {"context": "", "seed": 0, "cap": 1, "theta": 2.0, "temperature": 0.9, "max_tokens": 30, "k": 5}
-    sampled = golden.grow_scripted(model, options)
-    truncated = golden.grow_scripted(model, options | {"top_k": 1, "top_p": 0.9, "min_p": 0.1})
-    greedy = golden.grow_scripted(model, options | {"temperature": 0})
+    sampled = golden.grow_gated(model, options)
+    truncated = golden.grow_gated(model, options | {"top_k": 1, "top_p": 0.9, "min_p": 0.1})
+    greedy = golden.grow_gated(model, options | {"temperature": 0})
     assert truncated.sequences[0].tokens == greedy.sequences[0].tokens != sampled.sequences[0].tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from scripted import Script, ScriptedRunner, scripted_engine, scripted_prompt
 
 from eager_lmeval.algorithm.options import resolve
-from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree, parent_path
 from eager_lmeval.pools.run import grow_pool
 
-OPTIONS = st.fixed_dictionaries(
+COMMON = st.fixed_dictionaries(
     {
         "strategy": st.sampled_from(["parallel", "init", "adapt"]),
         "max_sequences": st.integers(1, 9),
@@ -25,11 +26,17 @@ OPTIONS = st.fixed_dictionaries(
         "temperature": st.sampled_from([0.0, 0.6, 1.0, 1.4]),
         "top_k": st.sampled_from([None, 3]),
         "top_p": st.sampled_from([None, 0.7]),
-        "branch_window": st.sampled_from([None, 1, 4]),
-        "dynamic_percentile": st.sampled_from([None, 50, 99]),
         "max_gen_toks": st.integers(1, 18),
         "seed": st.integers(0, 5),
     }
+)
+OF_TOP2 = st.fixed_dictionaries(
+    {"branch_window": st.sampled_from([None, 1, 4]), "dynamic_percentile": st.sampled_from([None, 50, 99])}
+)
+OF_SYSTEMATIC = st.fixed_dictionaries({"branching": st.just("systematic"), "fan_out": st.sampled_from([None, 2, 3])})
+OPTIONS = st.one_of(
+    st.builds(operator.or_, COMMON, OF_TOP2),
+    st.builds(operator.or_, COMMON, OF_SYSTEMATIC).filter(lambda given: given["strategy"] != "parallel"),
 )
 SCRIPTS = st.builds(
     Script, salt=st.sampled_from("abcd"), vocab=st.sampled_from([6, 15]), scale=st.just(3.0), eos_bias=st.just(1.0)
@@ -53,6 +60,8 @@ def test_every_tree_keeps_the_specification(script: Script, given: dict[str, Any
         assert sum(sequence.weight for sequence in tree.sequences) == pytest.approx(tree.num_roots)
         if given["strategy"] == "init":
             assert tree.num_sequences <= given["max_sequences"]
+        if given.get("branching") == "systematic" and given["strategy"] == "init":
+            assert sum(sequence.copies for sequence in tree.sequences) == given["max_sequences"]
         for sequence in tree.sequences:
             assert 0 <= sequence.weight <= 1
             assert 1 <= len(sequence.tokens) <= given["max_gen_toks"]
@@ -60,7 +69,7 @@ def test_every_tree_keeps_the_specification(script: Script, given: dict[str, Any
             assert 0 not in sequence.tokens[:-1]
             assert len(sequence.entropies) == sequence.own_tokens - (sequence.branch_at is not None)
             if sequence.branch_at is not None:
-                parent = by_path[sequence.path[:-1]]
+                parent = by_path[sequence.parent]
                 assert sequence.branch_entropy == parent.entropies[sequence.branch_at - _first_entropy(parent)]
 
 
@@ -91,11 +100,22 @@ def test_a_record_is_plain_json_from_which_every_sequence_can_be_rebuilt(script:
         whole: dict[tuple[int, ...], list[int]] = {}
         for sequence, kept in zip(tree.sequences, record["sequences"], strict=True):
             path, at = tuple(kept["path"]), kept["branch_at"]
-            shared = [] if at is None else whole[path[:-1]][:at]
+            shared = [] if at is None else whole[parent_path(path, at)][:at]
             whole[path] = shared + kept["token_ids"]
             assert whole[path] == sequence.tokens
             assert kept["num_tokens"] == len(sequence.tokens)
             assert 0 <= kept["mean_entropy"] <= math.log(5) + 1e-6
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), st.integers(0, 9), st.integers(0, 9))
+def test_a_path_says_which_sequence_a_child_left_under_either_branching(rising: list[int], at: int, token: int) -> None:
+    parent = (3, *sorted(rising))
+    after = max(rising) + 1 + at
+    assert parent_path((*parent, after), after) == parent
+    assert parent_path((3, after), after) == (3,)
+    of_split = (3, *(number for index in sorted(rising) for number in (index, token)))
+    assert parent_path((*of_split, after, token), after) == of_split
+    assert parent_path((3, at, token), at) == (3,)
 
 
 def test_forced_tokens_are_the_two_most_likely_and_share_the_weight() -> None:

@@ -35,6 +35,7 @@ from eager_lmeval.engine.transformers.runner import require_supported
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.run import grow_pool
 
+SYSTEMATIC = ADAPT | {"branching": "systematic", "entropy_threshold": 1.5, "max_sequences": 12}
 TINY = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 2}
 
 
@@ -52,8 +53,21 @@ def test_trees_do_not_depend_on_the_number_of_rows(strategy: str, preset: str) -
         assert result.ledger == expected.ledger
 
 
-def test_trees_do_not_depend_on_the_order_of_the_prompts() -> None:
-    options = resolve(ADAPT | {"strategy": "init"})
+@pytest.mark.parametrize("strategy", ["init", "adapt"])
+@pytest.mark.parametrize("fan_out", [2, None])
+def test_systematic_trees_do_not_depend_on_the_number_of_rows(strategy: str, fan_out: int | None) -> None:
+    given = SYSTEMATIC | {"strategy": strategy, "fan_out": fan_out}
+    expected, _ = grow(given, max_rows=64)
+    assert max(tree.num_sequences for tree in expected.trees) > 6
+    for max_rows in (1, 2, 5, 13):
+        result, _ = grow(given, max_rows=max_rows)
+        assert sequences_of(result) == sequences_of(expected)
+        assert result.ledger == expected.ledger
+
+
+@pytest.mark.parametrize("given", [{}, {"branching": "systematic"}], ids=["top2", "systematic"])
+def test_trees_do_not_depend_on_the_order_of_the_prompts(given: dict[str, Any]) -> None:
+    options = resolve(ADAPT | given | {"strategy": "init"})
     prompts = prompts_of(options, 12)
     shuffled = random.Random(0).sample(prompts, len(prompts))
 
@@ -126,6 +140,44 @@ def test_a_growth_of_more_sequences_than_rows_is_decoded_in_several_passes() -> 
     assert max(tree.num_sequences for tree in result.trees) > 2 * 6
     assert engine.stats.rows_offered > 6 * engine.stats.steps
     assert sequences_of(result) == sequences_of(expected)
+
+
+def test_a_systematic_growth_of_more_sequences_than_rows_never_decodes_more_rows_at_once() -> None:
+    given = SYSTEMATIC | {"strategy": "init", "max_sequences": 40}
+    runner = ScriptedRunner(PromptScript(eos_bias=1.0))
+    expected, _ = grow(given, max_rows=64)
+    result, engine = grow(given, runner=runner, max_rows=3)
+    assert max(tree.num_sequences for tree in result.trees) > 20
+    assert all(decode.rows + decode.fresh <= 3 for decode in runner.decodes)
+    assert engine.stats.rows_used / engine.stats.rows_offered > 0.95
+    assert sequences_of(result) == sequences_of(expected)
+
+
+def test_systematic_growths_fill_the_rows_that_lockstep_leaves_empty() -> None:
+    """Nothing waits until all sequences of a prompt find rows: only the last prompts' ends leave rows empty."""
+    of_lockstep, of_systematic = (
+        grow(ADAPT | given | {"strategy": "init", "max_sequences": 8}, number=40, max_rows=12)[1].stats
+        for given in ({}, {"branching": "systematic"})
+    )
+    assert of_lockstep.to_record()["rows_in_use_while_prompts_wait"] < 1.0
+    assert of_systematic.to_record()["rows_in_use_while_prompts_wait"] == 1.0
+
+
+def test_what_splits_off_a_parked_sequence_shares_its_snapshot() -> None:
+    runner = ParkingRunner(PromptScript(eos_bias=1.0))
+    _, engine = grow(SYSTEMATIC | {"strategy": "init", "max_sequences": 16}, runner=runner, max_rows=2)
+    rows_parked = engine.stats.forks  # with two rows hardly any child finds one
+    assert 0 < runner.snapshots < 0.8 * rows_parked
+
+
+class ParkingRunner(ScriptedRunner):
+    """Counts the snapshots that are taken."""
+
+    snapshots = 0
+
+    def park(self, slot: int, length: int) -> list[int | None]:
+        self.snapshots += 1
+        return super().park(slot, length)
 
 
 # Logits that are no numbers.

@@ -24,6 +24,7 @@ PROMPT_LENGTHS = (3, 1, 11, 2 * WINDOW, 5)
 
 SAMPLED = {"max_sequences": 4, "entropy_threshold": 2.2, "temperature": 0.8, "max_gen_toks": 16, "seed": 7}
 GREEDY = SAMPLED | {"temperature": 0.0}
+SYSTEMATIC = {"branching": "systematic", "entropy_threshold": 1.9}
 REFERENCE = {"preset": "reference", "branch_window": 5}
 CASES: dict[str, dict[str, Any]] = {
     "parallel": SAMPLED | {"strategy": "parallel", "top_k": 12, "top_p": 0.9},
@@ -36,6 +37,11 @@ CASES: dict[str, dict[str, Any]] = {
     "eager at temperature 0": GREEDY | {"strategy": "eager", "entropy_threshold": 2.35},
     "eager, paper": SAMPLED | {"strategy": "eager", "preset": "paper", "top_k": 15},
     "eager, reference": SAMPLED | REFERENCE | {"strategy": "eager", "min_p": 0.1, "extra_cap": "3M"},
+    "init, systematic": SAMPLED | SYSTEMATIC | {"strategy": "init", "max_sequences": 8, "top_p": 0.9},
+    "init, systematic at θ 0": SAMPLED | SYSTEMATIC | {"strategy": "init", "entropy_threshold": 0, "top_k": 9},
+    "init, systematic by two": SAMPLED | SYSTEMATIC | {"strategy": "init", "fan_out": 2, "max_sequences": 11},
+    "adapt, systematic": SAMPLED | SYSTEMATIC | {"strategy": "adapt", "entropy_threshold": 1.5, "fan_out": 3},
+    "eager, systematic": SAMPLED | SYSTEMATIC | {"strategy": "eager", "think_end_token": END_OF_THINKING},
     "eager at temperature 0, reference": GREEDY | {"strategy": "eager", "preset": "reference", "extra_cap": "4M"},
 }
 
@@ -90,6 +96,8 @@ def by_oracle(model: str, options: Options) -> OraclePool:
         think_gate=options.think_gate,
         think_end=END_OF_THINKING if options.think_end_token == END_OF_THINKING else None,
         threshold_decay=options.threshold_decay,
+        branching=options.branching,
+        fan_out=options.fan_out,
         eos=EOS,
     )
     pool = [(prompt.context, prompt.token_ids) for prompt in prompts(options)]
@@ -100,6 +108,8 @@ def assert_same_sequence(sequence: Sequence, leaf: Leaf) -> None:
     assert sequence.path == leaf.path
     assert sequence.tokens == leaf.tokens
     assert (sequence.branch_at, sequence.finish) == (leaf.branch_at, leaf.finish)
+    if leaf.copies is not None:
+        assert sequence.copies == leaf.copies
     assert sequence.weight == pytest.approx(leaf.weight, rel=1e-4)
     assert sequence.entropies == pytest.approx(leaf.entropies, abs=1e-4)
     assert sequence.branch_entropy == (None if leaf.branch_at is None else pytest.approx(leaf.branch_entropy, abs=1e-4))
@@ -133,12 +143,13 @@ EVERY = [
 def test_engine_grows_the_oracles_trees_whatever_the_rows(model: str, case: str) -> None:
     options = resolve(CASES[case])
     expected = by_oracle(model, options)
-    for max_rows in (options.max_sequences, 4 * options.max_sequences, 64):
+    few = 2 if options.branching == "systematic" else options.max_sequences
+    for max_rows in (few, 4 * options.max_sequences, 64):
         result, _ = by_engine(model, options, prompts(options), max_rows)
         assert_same(result, expected)
 
 
-@pytest.mark.parametrize("case", ["parallel", "init", "init at temperature 0"])
+@pytest.mark.parametrize("case", ["parallel", "init", "init at temperature 0", "init, systematic"])
 @pytest.mark.parametrize("model", NAMES)
 def test_trees_do_not_depend_on_the_order_of_the_prompts(model: str, case: str) -> None:
     options = resolve(CASES[case])

@@ -53,9 +53,10 @@ def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], li
     return responses, lm._pools
 
 
+@pytest.mark.parametrize("branching", ["top2", "systematic"])
 @pytest.mark.parametrize("strategy", ["parallel", "init", "adapt", "eager"])
-def test_a_finished_run_is_not_generated_again(tmp_path, decoded, caplog, strategy):
-    calls = [call(strategy)]
+def test_a_finished_run_is_not_generated_again(tmp_path, decoded, caplog, strategy, branching):
+    calls = [call(strategy, branching=branching)]
     first, reported = made(calls, journal=str(tmp_path))
     assert sum(decoded.values()) > 0
     decoded.clear()
@@ -87,6 +88,7 @@ def test_nothing_is_decoded_for_what_the_journal_holds(tmp_path, decoded):
         {"max_sequences": 5},
         {"max_gen_toks": 59},
         {"branch_window": 7},
+        {"branching": "systematic"},
         {"tie_margin": 0.01},
         {"until": ["q"]},
     ],

@@ -61,6 +61,7 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     calls = [Call(7, gen_kwargs=gated(strategy, threshold)) for strategy in STRATEGIES]
     calls.append(Call(7, gen_kwargs=gated("adapt", threshold) | {"preset": "reference", "max_rows": 5}))
     calls.append(Call(5, repeats=3))
+    calls.append(Call(7, gen_kwargs=gated("eager", threshold) | {"branching": "systematic", "max_rows": 3}))
     calls.append(Call(2, tasks=("one", "another"), gen_kwargs=gated("adapt", threshold)))
     demo._pools.clear()
     alone = make_calls(demo, calls)
@@ -76,7 +77,9 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("call", range(7), ids=[*STRATEGIES, "reference", "repeats", "fewer documents than processes"])
+@pytest.mark.parametrize(
+    "call", range(8), ids=[*STRATEGIES, "reference", "repeats", "systematic", "fewer documents than processes"]
+)
 def test_every_sequence_is_the_one_that_one_process_makes(runs, ranks, call):
     several = essence(results(runs.plans[ranks], ranks)[call])
     assert several == essence(runs.alone[call])

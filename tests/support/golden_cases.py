@@ -48,6 +48,12 @@ TREE_OPTIONS = {
 }
 """Names of options in tree.json and ours; `context`, `cap`, `branching`, `roots` and `think_end` are read apart."""
 
+SYSTEMATIC_OPTIONS = {
+    name: TREE_OPTIONS[name]
+    for name in ("seed", "theta", "temperature", "max_tokens", "k", "entropy_of", "top_k", "top_p", "min_p")
+} | {"copies": "max_sequences", "fan_out": "fan_out"}
+"""Names of options in systematic.json and ours; `context` and `think_end` are read apart."""
+
 largest_deviation: dict[str, float] = {}
 """By field, the largest relative deviation of a real number seen so far."""
 
@@ -86,15 +92,29 @@ def check_tree(case: Mapping[str, Any]) -> None:
         {"model", "options", "sequences", "tokens"},
         {"num_sequences", "num_branches", "num_roots", "tokens_independent", "prefill_tokens"},
     )
-    tree = grow_scripted(case["model"], case["options"])
+    same_tree(case, grow_gated(case["model"], case["options"]))
+
+
+def check_systematic(case: Mapping[str, Any]) -> None:
+    keys_are(
+        case,
+        {"model", "options", "sequences", "tokens"},
+        {"num_sequences", "num_branches", "num_roots", "tokens_independent", "prefill_tokens"},
+    )
+    same_tree(case, grow_systematic(case["model"], case["options"]), exact=("copies",))
+
+
+def same_tree(case: Mapping[str, Any], tree: Tree, exact: tuple[str, ...] = ()) -> None:
+    """Raises Difference where a tree is not the case's. ``exact``: what its sequences have besides."""
     same("number of sequences", len(case["sequences"]), tree.num_sequences)
+    names = ("path", "tokens", *exact, "branch_at", "finish")
     for place, (expected, sequence) in enumerate(zip(case["sequences"], tree.sequences, strict=True)):
-        keys_are(expected, {"path", "tokens", "branch_at", "finish", "weight"}, {"branch_entropy", "logprob"})
+        keys_are(expected, {*names, "weight"}, {"branch_entropy", "logprob"})
         here = f"sequences[{place}]."
-        for name in ("path", "tokens", "branch_at", "finish"):
+        for name in names:
             actual = getattr(sequence, name)
             same(here + name, expected[name], list(actual) if name == "path" else actual)
-        close(here + "weight", expected["weight"], sequence.weight / tree.num_roots)
+        close(here + "weight", expected["weight"], tree.weights()[place])
         for name in ("branch_entropy", "logprob"):
             if name in expected:
                 close(here + name, expected[name], getattr(sequence, name))
@@ -102,9 +122,8 @@ def check_tree(case: Mapping[str, Any]) -> None:
         same(name, case[name], getattr(tree, name))
 
 
-def grow_scripted(model: Mapping[str, Any], given: Mapping[str, Any]) -> Tree:
-    """The tree of one scripted prompt, by the strategy code, the loop and the gate that every run uses."""
-    keys_are(model, {"salt", "vocab", "scale", "eos_bias"})
+def grow_gated(model: Mapping[str, Any], given: Mapping[str, Any]) -> Tree:
+    """The tree of a case of tree.json."""
     keys_are(
         given,
         {"context", "seed", "cap", "theta", "temperature", "max_tokens", "k"},
@@ -117,6 +136,23 @@ def grow_scripted(model: Mapping[str, Any], given: Mapping[str, Any]) -> Tree:
         options |= {"strategy": "init", "max_sequences": given["cap"]}
     else:
         options |= {"strategy": "parallel", "max_sequences": given["roots"]}
+    return grow_scripted(model, given, options)
+
+
+def grow_systematic(model: Mapping[str, Any], given: Mapping[str, Any]) -> Tree:
+    """The tree of a case of systematic.json."""
+    keys_are(
+        given,
+        {"context", "seed", "copies", "theta", "temperature", "max_tokens", "k"},
+        {*SYSTEMATIC_OPTIONS, "think_end"},
+    )
+    options = {ours: given[name] for name, ours in SYSTEMATIC_OPTIONS.items() if name in given}
+    return grow_scripted(model, given, options | {"strategy": "init", "branching": "systematic"})
+
+
+def grow_scripted(model: Mapping[str, Any], given: Mapping[str, Any], options: Mapping[str, Any]) -> Tree:
+    """The tree of one scripted prompt, by the strategy code, the loop, the gate and the growth that every run uses."""
+    keys_are(model, {"salt", "vocab", "scale", "eos_bias"})
     resolved = resolve(options)
     prompt = scripted_prompt(0, resolved, context=given["context"])
     engine = scripted_engine(ScriptedRunner(Script(**model)), resolved, given.get("think_end"))
@@ -152,6 +188,7 @@ FILES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], None]]] = {
     "rng.json": {"cases": check_rng},
     "entropy.json": {"cases": check_entropy},
     "tree.json": {"cases": check_tree},
+    "systematic.json": {"cases": check_systematic},
     "budget.json": {"cases": check_budget},
     "metrics.json": {"pass_at_k": check_pass_at_k, "consensus": check_consensus, "mcnemar": check_mcnemar},
 }

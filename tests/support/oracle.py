@@ -48,6 +48,8 @@ class Settings:
     think_gate: bool = True
     think_end: int | None = None
     threshold_decay: float = 0.8
+    branching: str = "top2"
+    fan_out: int | None = None
     eos: frozenset[int] = frozenset()
 
 
@@ -56,6 +58,7 @@ class Leaf:
     path: tuple[int, ...]
     tokens: list[int]
     weight: float = 1.0
+    copies: int | None = None
     branch_at: int | None = None
     branch_entropy: float | None = None
     finish: str | None = None
@@ -146,7 +149,7 @@ class Oracle:
                 for _ in range(settings.max_sequences):
                     self.grow(tree, cap=None, threshold=math.inf)
             else:
-                self.grow(tree, settings.max_sequences, settings.entropy_threshold)
+                self.root(tree, settings.max_sequences)
         used = [len(tree.leaves) for tree in trees]
         saturated = [n >= settings.max_sequences for n in used]
         surplus = max(0, settings.max_sequences * len(trees) - sum(used))
@@ -172,14 +175,25 @@ class Oracle:
                     surplus -= 1
         return grants
 
+    def root(self, tree: OracleTree, number: int) -> None:
+        """What a prompt gets where it may have ``number`` sequences more."""
+        if self.settings.branching == "systematic":
+            self.split(tree, number)
+        else:
+            self.grow(tree, number, self.settings.entropy_threshold)
+
     def restart(self, tree: OracleTree, grant: int, saturated: bool) -> None:
+        if self.settings.branching == "systematic":
+            if grant:
+                self.split(tree, grant)
+            return
         before, run = len(tree.leaves), 0
         threshold = self.settings.entropy_threshold
         while len(tree.leaves) - before < grant:
             run += 1
             if not saturated:
                 threshold *= self.settings.threshold_decay
-            if run >= 3:
+            if run == 3 or (run > 3 and not saturated):
                 threshold *= 0.9
             self.grow(tree, grant - (len(tree.leaves) - before), threshold)
 
@@ -231,14 +245,63 @@ class Oracle:
                 leaf.logprob += log_softmax(logits[leaf])[token]
             leaves += sorted(children, key=lambda child: child.path)
             for leaf in [*active, *children]:
-                if leaf.tokens[-1] == settings.think_end:
-                    leaf.thought_ended = True
-                if leaf.tokens[-1] in settings.eos:
-                    leaf.finish = "stop"
-                elif len(leaf.tokens) == settings.max_tokens:
-                    leaf.finish = "length"
+                self.end(leaf)
             t += 1
         tree.leaves += leaves
+
+    def split(self, tree: OracleTree, copies: int) -> None:
+        """Section 3.2: one root, one sequence after another to its end; children are put in order afterwards."""
+        settings = self.settings
+        root = Leaf((tree.roots,), [], copies=copies)
+        leaves, waiting = [root], [root]
+        while waiting:
+            leaf = waiting.pop()
+            while leaf.finish is None:
+                t = len(leaf.tokens)
+                logits = self.logits(tree.prompt + leaf.tokens)
+                heat = settings.temperature if settings.entropy_of == "tempered" and settings.temperature else 1.0
+                nats = entropy([logit / heat for logit in logits], settings.entropy_top_k)
+                p = next_distribution(logits, settings)
+                u = draw(settings.seed, self.task, tree.context, leaf.path, t)
+                takers: dict[int, int] = {}
+                can_open = leaf.copies > 1 and not (leaf.thought_ended and settings.think_gate)
+                if settings.temperature and can_open and nats >= settings.entropy_threshold:
+                    f = min(leaf.copies, settings.fan_out or leaf.copies)
+                    v = draw(settings.seed, self.task, tree.context, (*leaf.path, -1), t)
+                    sizes = [leaf.copies // f] * f
+                    for place in range(leaf.copies % f):
+                        sizes[(int(f * v) + place) % f] += 1
+                    for g, size in enumerate(sizes):
+                        token = self.sample(p, (g + u) / f)
+                        takers[token] = takers.get(token, 0) + size
+                else:
+                    most_likely = min(range(len(logits)), key=lambda token: (-logits[token], token))
+                    takers[self.sample(p, u) if settings.temperature else most_likely] = leaf.copies
+                going_on = min(takers, key=lambda token: (-takers[token], token))
+                for token, number in takers.items():
+                    if token != going_on:
+                        child = Leaf((*leaf.path, t, token), [*leaf.tokens, token], branch_at=t, branch_entropy=nats)
+                        child.copies, child.weight = number, number / copies
+                        child.thought_ended = leaf.thought_ended
+                        child.logprob = leaf.logprob + log_softmax(logits)[token]
+                        self.end(child)
+                        leaves.append(child)
+                        waiting.append(child)
+                leaf.tokens.append(going_on)
+                leaf.entropies.append(nats)
+                leaf.logprob += log_softmax(logits)[going_on]
+                leaf.copies, leaf.weight = takers[going_on], takers[going_on] / copies
+                self.end(leaf)
+        tree.leaves += sorted(leaves, key=lambda leaf: (-1 if leaf.branch_at is None else leaf.branch_at, leaf.path))
+
+    def end(self, leaf: Leaf) -> None:
+        """What its newest token makes of a sequence."""
+        if leaf.tokens[-1] == self.settings.think_end:
+            leaf.thought_ended = True
+        if leaf.tokens[-1] in self.settings.eos:
+            leaf.finish = "stop"
+        elif len(leaf.tokens) == self.settings.max_tokens:
+            leaf.finish = "length"
 
     @staticmethod
     def sample(p: list[float], u: float) -> int:

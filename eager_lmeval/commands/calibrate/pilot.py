@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.algorithm.tree import parent_path
 from eager_lmeval.commands.runs import Run, iter_samples, tree_of
 from eager_lmeval.errors import UsageError
 
@@ -233,7 +234,7 @@ def _prompt(record: Mapping[str, Any]) -> PilotPrompt:
     for sequence in record["sequences"]:
         path, own = tuple(sequence["path"]), np.array(sequence["entropies"], dtype=float)
         if sequence["branch_at"] is not None:
-            shared = whole[path[:-1]][: sequence["branch_at"]]
+            shared = whole[parent_path(path, sequence["branch_at"])][: sequence["branch_at"]]
             own = np.concatenate([shared, [sequence["branch_entropy"]], own])
         whole[path] = own
         until = len(own)

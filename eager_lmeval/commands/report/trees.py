@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eager_lmeval.algorithm.tree import parent_path
 from eager_lmeval.commands.runs import tree_of
 from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.scoring import Rules, answer_text
@@ -47,7 +48,8 @@ def read_document(sample: Mapping[str, Any]) -> Document:
     places = {tuple(sequence["path"]): place for place, sequence in enumerate(sequences)}
     shown = []
     for sequence, grade in zip(sequences, graded, strict=True):
-        parent = places.get(tuple(sequence["path"][:-1])) if len(sequence["path"]) > 1 else None
+        at = sequence.get("branch_at")
+        parent = None if at is None else places.get(parent_path(tuple(sequence["path"]), at))
         shown.append(_shown(sequence, None if parent is None else sequences[parent], parent, grade))
     known = [grade for grade in graded if grade is not None]
     return Document(
