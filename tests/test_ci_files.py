@@ -1,0 +1,125 @@
+"""The workflow, the action and the citation fit their schemas, and the action's steps do what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from pages import PAGES, ROOT, blocks
+
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+WORKFLOW = ROOT / ".github/workflows/ci.yml"
+SHOWN = [block for page in PAGES for block in blocks(page) if "\njobs:" in block.text]
+
+
+def check(schema: str, path: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(path)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        ("github-workflows", ".github/workflows/ci.yml"),
+        ("github-actions", "action.yml"),
+        ("citation-file-format", "CITATION.cff"),
+    ],
+)
+def test_a_file_that_others_read_fits_its_schema(schema: str, file: str) -> None:
+    check(schema, ROOT / file)
+
+
+@pytest.mark.parametrize("block", SHOWN, ids=str)
+def test_a_workflow_that_is_shown_fits_the_schema_and_gives_inputs_that_the_action_has(
+    block: Any, tmp_path: Path
+) -> None:
+    shown = tmp_path / "shown.yml"
+    shown.write_text(block.text, encoding="utf-8")
+    check("github-workflows", shown)
+    check_uses_of_the_action(shown)
+
+
+def test_the_projects_own_workflow_gives_inputs_that_the_action_has() -> None:
+    check_uses_of_the_action(WORKFLOW)
+
+
+def check_uses_of_the_action(workflow: Path) -> None:
+    jobs = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]
+    given = [
+        step.get("with", {}) for job in jobs.values() for step in job["steps"] if step.get("uses", "").startswith("./")
+    ]
+    assert given, "no step uses the action"
+    required = {name for name, described in ACTION["inputs"].items() if described.get("required")}
+    for inputs in given:
+        assert required <= set(inputs) <= set(ACTION["inputs"])
+
+
+def test_the_python_versions_that_are_tested_are_those_that_are_claimed() -> None:
+    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    claimed = re.findall(r"Programming Language :: Python :: (3\.\d+)", project)
+    assert jobs["pinned"]["strategy"]["matrix"]["python"] == claimed
+    oldest = jobs["versions"]["strategy"]["matrix"]["lm_eval"][0]
+    assert f'"lm_eval[hf]>={oldest}"' in project
+
+
+class Ended(NamedTuple):
+    status: int
+    outputs: dict[str, str]
+    summary: str
+    log: str
+
+
+def run_action(folder: Path, **inputs: str) -> Ended:
+    """Runs the action's steps in ``folder`` as a runner does, with the Python that is there."""
+    values = {name: described.get("default", "") for name, described in ACTION["inputs"].items()}
+    values |= {name.replace("_", "-"): value for name, value in inputs.items()} | {"python-version": ""}
+    files = {name: folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    environment = os.environ | {name: str(path) for name, path in files.items()} | {"PYTHONPATH": str(ROOT)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    status, log = 0, ""
+    for step in ACTION["runs"]["steps"]:
+        if step.get("if") == "inputs.python-version != ''":
+            continue
+        assert "${{" not in step["run"], "what a user gives reaches a script as an environment variable alone"
+        own = {
+            name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: values[m[1]], v) for name, v in step["env"].items()
+        }
+        shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+        done = subprocess.run(shell, cwd=folder, env=environment | own, capture_output=True, text=True, check=False)
+        status, log = done.returncode, log + done.stdout + done.stderr
+        if status:
+            break
+    written = files["GITHUB_OUTPUT"].read_text() if files["GITHUB_OUTPUT"].exists() else ""
+    summary = files["GITHUB_STEP_SUMMARY"].read_text() if files["GITHUB_STEP_SUMMARY"].exists() else ""
+    return Ended(status, dict(line.split("=", 1) for line in written.splitlines()), summary, log)
+
+
+@pytest.mark.slow
+def test_the_actions_steps_run_the_task_and_end_with_the_gates_status(tmp_path: Path) -> None:
+    """Three whole runs of the harness, each with a start of several seconds."""
+    config = str(ROOT / "configs/ci.yaml")
+    made = run_action(tmp_path, config=config, baseline="nothing", output="baseline", run_args="--limit 6")
+    assert (made.status, made.outputs) == (2, {"status": "2"}), f"there is no baseline yet: {made.log}"
+
+    same = run_action(
+        tmp_path, config=config, baseline="baseline", output="same", run_args="--limit 6", max_increase="tokens=10%"
+    )
+    assert (same.status, same.outputs["status"]) == (0, "0"), same.log
+    assert "tokens" in same.summary
+    assert json.loads((tmp_path / "same/gate.json").read_text())["verdict"] == "pass"
+    assert (tmp_path / "same/gate.xml").is_file()
+    assert (tmp_path / "same/report.html").is_file()
+
+    unclear = {"run_args": "--limit 6\n--seed 7", "max_drop": "pass@max=0.01\ncons@max=0.01", "inconclusive": "pass"}
+    forgiven = run_action(tmp_path, config=config, baseline="baseline", output="other", **unclear)
+    assert (forgiven.status, forgiven.outputs["status"]) == (0, "3"), forgiven.log
+    assert "::warning::" in forgiven.log
