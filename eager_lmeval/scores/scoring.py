@@ -104,7 +104,7 @@ def metrics(rules: Rules) -> dict[str, Metric]:
         table.append(Metric(name, mean, True))
         table.append(Metric(f"{name}_stderr", standard_error))  # the harness prints it as the error of X
         table.append(Metric(f"{name}_ci95", _interval))
-    rates = ("tie_rate", "no_answer_rate", "truncation_rate", "timeout_rate")
+    rates = ("tie_rate", "no_answer_rate", "truncation_rate", "timeout_rate", "failure_rate")
     table += counts
     table += [Metric(name, mean, False) for name in rates]
     table += [Metric(name, total, False if name == "tokens" else None) for name in COSTS]
@@ -153,6 +153,7 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "no_answer_rate": share([vote.answer is None for vote in votes]),
         "truncation_rate": math.nan if None in finishes else share([finish == "length" for finish in finishes]),
         "timeout_rate": share([grade.timed_out for grade in graded]),
+        "failure_rate": share([grade.failed for grade in graded]),
         **costs,
         **{f"mean_{name}": value for name, value in costs.items()},
         "strategy": record.get("strategy", "none"),

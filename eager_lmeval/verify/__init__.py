@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from eager_lmeval.errors import UsageError, near_name
-from eager_lmeval.verify.base import Graded, Verifier
+from eager_lmeval.verify.base import Graded, Guarded, Verifier
 
 __all__ = ["ENTRY_POINT_GROUP", "Graded", "Verifier", "get_verifier", "verifier_names"]
 
@@ -37,14 +37,14 @@ def get_verifier(name: str, **options: float) -> Verifier:
     """The verifier of that name, one for a process and a set of options, so that its worker and cache are shared.
 
     Options are the verifier's keyword arguments, such as ``limit_s`` of `math`. UsageError where there is no such
-    verifier, with the near name, and where it does not know an option.
+    verifier, with the near name, and where it does not know an option. No text makes its ``grade`` raise (`Guarded`).
     """
     factory = _factory(name)
     try:
         verifier: Verifier = factory(**options)
     except TypeError as error:
         raise UsageError(f"verifier={name!r} does not take {', '.join(options) or 'no options'}: {error}") from error
-    return verifier
+    return Guarded(verifier)
 
 
 def _factory(name: str) -> Any:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify.base import Graded
 from eager_lmeval.verify.extract import boxed_answer, stated_answer
-from eager_lmeval.verify.latex import plain
+from eager_lmeval.verify.latex import MAX_READ, plain
 from eager_lmeval.verify.numbers import parse_quantity
 
 __all__ = ["ChoiceVerifier"]
@@ -19,10 +20,33 @@ __all__ = ["ChoiceVerifier"]
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DEFAULT_LETTERS = _LETTERS[:10]
 
-_ALONE = re.compile(r"\W*(?:(?:the\s+)?(?:answer|option|choice)\s*)?\W*([A-Za-z])\W*", re.IGNORECASE)
-_LEADING = re.compile(r"\W*(?:(?:option|choice)\s+)?(?:\(\s*([A-Z])\s*\)|([A-Z])\s*(?:[.):]|\s-\s|$))", re.IGNORECASE)
-_MARKED = re.compile(r"\b(?:option|choice)\s+\(?([A-Z])\b|\(([A-Z])\)|\*\*\W*([A-Z])\W*\*\*|^\W*([A-Z])\W*$")
-_IN_PROSE = re.compile(r"\W*(?:(?:option|choice)\s+)?\(?([B-HJ-Z]|[AI](?!\s+[a-z]))\b(?!['’])")
+_ALONE = re.compile(r"(?:(?:the )?(?:answer|option|choice)\W{0,5})?([A-Z])", re.IGNORECASE)
+_LEADING = re.compile(r"\W{0,20}(?:(?:option|choice) )?(?:\( ?([A-Z]) ?\)|([A-Z]) ?(?:[.):]|\s-\s|$))", re.IGNORECASE)
+_IN_PROSE = re.compile(r"\W{0,20}(?:(?i:option|choice) )?\(?([B-HJ-Z]|[AI](?! [a-z]))\b(?!['’])")
+_ALTERNATIVE = re.compile(
+    r"(?:\W{0,3}(?:,|/|&|\bor\b|\band\b)\W{0,3}(?:option |choice )?[(*]{0,3}|\)? ?\()[A-HJ-Z]\b(?!['’])"
+)
+_LABEL = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.):])(?!\S)")
+_LETTER = r"(?:(?i:option|choice|answer|letter|is) )?[(*]{0,3}\b([A-Z])\b(?!['’])[)*]{0,3}"
+_NO_ARTICLE = r"(?!A (?!because|as|since|for)[a-z])"
+_VERDICTS = (
+    _LETTER + r"(?: \([^()\n]{1,80}\))?,? (?i:is|was|must be|would be|seems|fits)(?: (?i:indeed|also|clearly))?"
+    r"(?: (?i:the|most|only|best|single)){0,3} (?i:(?:correct|right|true|best|answer|choice|option)\b|likely(?! \w))",
+    r"(?i:choose|chose|pick|picked|select|selected|go with|going with|went with|opt for|settle on) "
+    + _NO_ARTICLE
+    + _LETTER,
+    r"(?i:option|choice|selection|pick|one) ?(?i:is|:|must be|would be|should be):? " + _NO_ARTICLE + _LETTER,
+    r"(?i:therefore|thus|hence|so|it is|it's|must be|has to be),? " + _LETTER + r"(?=[.!]?$)",
+)
+_VERDICT = re.compile("|".join(_VERDICTS))
+_DENIAL = re.compile(r"\b(?:not|never|cannot|neither|nor|if)\b|n't\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"[.;,]|\bbut\b")
+_REJECTED = re.compile(
+    r"\W{0,3} (?:(?:is|was|are|seems) (?:\w+ )?(?:not|never|incorrect|wrong|false|out|ruled|eliminated)\b|isn't)"
+)
+_MARKED = re.compile(r"\b(?i:option|choice) \(?([A-Z])\b|\(([A-Z])\)|\*\*\W{0,3}([A-Z])\W{0,3}\*\*")
+_SHORT = 200
+_MAX_LINE = 1000
 
 
 class _Label(NamedTuple):
@@ -85,27 +109,79 @@ def _read_label(label: str) -> _Label:
 
 
 def chosen_letter(text: str, label: _Label) -> str | None:
-    """The letter that a text chooses: boxed, else stated, else the last one that is marked as an option."""
-    for written, letter_in in ((boxed_answer(text), _LEADING), (stated_answer(text), _IN_PROSE)):
-        if written is not None and (letter := _named(written, letter_in, label)):
-            return letter
-    if len(text) <= 200 and (letter := _named(text, _LEADING, label)):
+    """The letter that a text chooses: boxed, else stated, else in its last lines judged right, else marked alone.
+
+    A list of options, such as a text that repeats the question's, chooses none; nor do two letters side by side.
+    """
+    if (boxed := boxed_answer(text)) is not None and (letter := _named(boxed, _LEADING, label)):
         return letter
-    for line in reversed(text.strip().splitlines()[-3:]):
-        marked = [next(filter(None, match.groups())) for match in _MARKED.finditer(line)]
-        found: list[str] = [letter for letter in marked if letter in label.letters]
-        if found:
-            return found[-1]
+    stated = stated_answer(text)
+    if (
+        stated is not None
+        and not _is_list(text[text.rfind(stated) :][:_MAX_LINE])
+        and (letter := _named(stated, _IN_PROSE, label))
+    ):
+        return letter
+    lines = [" ".join(line[-_MAX_LINE:].split()) for line in text[-3 * _MAX_LINE :].strip().splitlines()]
+    ending = lines[-3:]
+    for line in reversed(ending):
+        if judged := [letter for letter in _judged(line) if letter in label.letters]:
+            return judged[-1]
+    if _is_list("\n".join(lines)):
+        ending = [line for line in ending if not _LABEL.match(line)]
+    elif len(text) <= _SHORT and (letter := _named(text, _LEADING, label)):
+        return letter
+    for line in reversed(ending):
+        marked = {letter for letter in _marked(line) if letter in label.letters}
+        if marked:
+            return marked.pop() if len(marked) == 1 else None
     return None
+
+
+def _judged(line: str) -> Iterator[str]:
+    """The letters that a line says are right, in order."""
+    for match in _VERDICT.finditer(line):
+        if not _is_denied(line, match.start()):
+            yield next(filter(None, match.groups()))
+
+
+def _marked(line: str) -> Iterator[str]:
+    """The letters that a line singles out and does not reject."""
+    if alone := _ALONE.fullmatch(_bare(line)):
+        yield alone[1].upper()
+    for match in _MARKED.finditer(line):
+        if not _is_denied(line, match.start()) and not _REJECTED.match(line, match.end()):
+            yield next(filter(None, match.groups()))
+
+
+def _is_denied(line: str, place: int) -> bool:
+    """Whether the clause before the place takes back what follows it."""
+    return _DENIAL.search(_CLAUSE.split(line[max(0, place - 40) : place])[-1]) is not None
+
+
+def _is_list(text: str) -> bool:
+    """Whether neighbouring letters, such as A and B, label things one after the other."""
+    letters = [ord(first or other) for first, other in _LABEL.findall(text)]
+    return any(other == first + 1 for first, other in itertools.pairwise(letters))
 
 
 def _named(written: str, letter_in: re.Pattern[str], label: _Label) -> str | None:
     spelled = plain(written)
+    if len(spelled) > MAX_READ or _is_list(spelled):
+        return None
     if option := label.options.get(_option_key(written)):
         return option
-    match = _ALONE.fullmatch(spelled) or _LEADING.match(spelled) or letter_in.match(spelled)
-    letter = next((str(group).upper() for group in match.groups() if group), "") if match else ""
+    match = _ALONE.fullmatch(_bare(spelled)) or _LEADING.match(spelled) or letter_in.match(spelled)
+    if match is None or _ALTERNATIVE.match(spelled, match.end()):
+        return None
+    letter = next((str(group).upper() for group in match.groups() if group), "")
     return letter if letter and letter in label.letters else None
+
+
+def _bare(text: str) -> str:
+    """The text from its first letter or digit to its last."""
+    places = [place for place, character in enumerate(text) if character.isalnum()]
+    return text[places[0] : places[-1] + 1] if places else ""
 
 
 def _option_key(text: str) -> str:

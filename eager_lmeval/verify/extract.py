@@ -1,4 +1,8 @@
-"""Where in a text the answer stands: the last box, else what is stated as the answer."""
+"""Where in a text the answer stands: the last box, else what is stated as the answer.
+
+Every function takes time linear in the text's length: the text is passed once by a pattern that does not backtrack,
+and what may backtrack sees a window of bounded length.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,31 @@ __all__ = ["boxed_answer", "final_answer", "stated_answer"]
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BRACELESS = re.compile(r"\\boxed\s*((?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s{}$\\])+)")
+_MENTION = re.compile(r"\banswer\b|^####", re.IGNORECASE | re.MULTILINE)
 _STATED = re.compile(
-    r"(?:\banswer\b[*_]{0,3}(?:\s+(?:to|for|of)\s[^.:\n]{1,80}?)?\s*"
-    r"(?:[*_]{0,3}\s*[:=]|\b(?:is|are|would be|equals)\b\s*:?)|^####)[*_\s]*(?!not\b)(?=\S)",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?:answer[*_]{0,3}(?: (?:to|for|of|in|as|we|I|that) [^.:\n]{1,80}?)?(?:, [^,.:\n]{1,40},)?\s?"
+    r"(?:[*_]{0,3}\s?[:=]|\b(?:is|are|was|equals|(?:comes|turns) out to(?: be)?"
+    r"|(?:would|must|should|will|has to)(?: then| therefore)? be)\b\s?:?)|####)[*_\s]*",
+    re.IGNORECASE,
 )
-_MAX_STATEMENTS = 100
+_FILLER = re.compile(
+    r"(?:indeed|therefore|thus|then|hence|simply|just|actually|exactly|clearly|now|also|so|still|in fact|of course"
+    r"|equal to|given by|approximately|about|roughly)\b[,:]?[*_\s]*",
+    re.IGNORECASE,
+)
+_NO_STATEMENT = re.compile(
+    r"(?:not|never)\b.*|(?:(?:quite|also|very|completely|absolutely|partly|probably|most likely) )?"
+    r"(?:(?:in)?correct|right|wrong|(?:un)?clear|obvious|verified|confirmed|as follows|below|above|here|given|found"
+    r"|obtained|expected|required|needed)\b[^\d$\\]*",
+    re.IGNORECASE | re.DOTALL,
+)
+_MAX_MENTIONS = 200
 _MAX_STATEMENT = 1000
 _DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|,?\s+(?:because|since|which|so|as)\s")
+_SENTENCE_END = re.compile(
+    r"[.;!?](?=\s|$)|,? (?:because|since|which|so|as|where|when|altogether|in total|instead|rather than"
+    r"|and (?:we|this|that|it|not)) |,? (?:altogether|in total|instead)$",
+)
 
 
 def final_answer(text: str) -> str | None:
@@ -49,21 +69,30 @@ def boxed_answer(text: str) -> str | None:
 
 
 def stated_answer(text: str) -> str | None:
-    """What follows the last "the answer is", "Answer:" or ``####``, up to the end of its sentence; None without one."""
-    for end in reversed([match.end() for match in _STATED.finditer(text)][-_MAX_STATEMENTS:]):
-        if answer := _first_statement(text[end : end + _MAX_STATEMENT]):
+    """What follows the last "the answer is", "Answer:" or ``####``, up to the end of its sentence; None without one.
+
+    What is said about an answer ("Your answer is correct") states none.
+    """
+    for start in reversed([match.start() for match in _MENTION.finditer(text)][-_MAX_MENTIONS:]):
+        lines = text[start : start + _MAX_STATEMENT].splitlines()
+        window = "\n".join(filter(None, (" ".join(line.split()) for line in lines)))
+        if (stated := _STATED.match(window)) and (answer := _first_statement(window[stated.end() :])):
             return answer
     return None
 
 
 def _first_statement(rest: str) -> str:
+    while filler := _FILLER.match(rest):
+        rest = rest[filler.end() :]
     if delimited := _DELIMITED.match(rest):
         after = rest[delimited.end() :].partition("\n")[0].strip(" .*_")
         if not re.match(r"[\w\\(%^]", after):
             return next(group for group in delimited.groups() if group).strip()
     line = rest.partition("\n")[0]
     end = _SENTENCE_END.search(line)
-    return (line[: end.start()] if end else line).strip().strip("*_").strip()
+    statement = (line[: end.start()] if end else line).strip().strip("*_").strip()
+    is_cut_off = "\\boxed" in statement or "\\fbox" in statement  # a box that is closed was found before
+    return "" if is_cut_off or _NO_STATEMENT.fullmatch(statement) else statement
 
 
 def _unboxed(content: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["plain"]
+__all__ = ["MAX_READ", "plain"]
+
+MAX_READ = 2000
+"""Characters: a longer answer equals its own spelling only. Nobody would read it, and reading it must not take long."""
 
 _SYMBOLS = {
     "−": "-", "﹣": "-", "－": "-", "–": "-", "‒": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/",
@@ -48,27 +51,33 @@ _SPELLINGS = (
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![A-Za-z])"), r"^\\circ "),
     (re.compile(r"\{,\}"), ","),
+    (re.compile(r"(^|[\[(,] ?)\+ ?(?=\\infty)"), r"\1"),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\\$"), "$"),
 )
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
-_ENDING = re.compile(r"[\s\\.,;:]+$")
+_ENDING = " \t\n\r\\.,;:"
 
 
 def plain(answer: str) -> str:
-    """The answer in plain LaTeX: same meaning, one spelling, no decoration around it. Idempotent on its results."""
+    """The answer in plain LaTeX: same meaning, one spelling, no decoration around it. Idempotent on its results.
+
+    An answer of more than `MAX_READ` characters comes back as it is, without the blanks around it.
+    """
+    if len(answer) > MAX_READ:
+        return answer.strip()
     text = _VULGAR.sub(_fraction, answer)
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run.group().translate(_SUPERSCRIPTS) + "}", text)
     text = _ROOT_SIGN.sub(lambda root: r"\sqrt{" + (root.group(1) or root.group(2)) + "}", text)
     for symbol, spelling in _SYMBOLS.items():
         text = text.replace(symbol, spelling)
     text = unicodedata.normalize("NFKC", text)
-    text = _undelimited(text)
+    text = _undelimited(" ".join(text.split()))  # from here on a pattern meets one blank at most
     for _ in range(_MAX_NESTED_WRAPPERS):
         if (unwrapped := _WRAPPER.sub(_content, text)) == text:
             break
         text = unwrapped
-    text = _DROPPED.sub(" ", text.replace(r"\!", ""))
+    text = " ".join(_DROPPED.sub(" ", text.replace(r"\!", "")).split())
     text = re.sub(r"\\[{]\s*", r"\\{", text)
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
@@ -90,7 +99,7 @@ def _content(match: re.Match[str]) -> str:
 
 def _undelimited(text: str) -> str:
     while True:
-        text = _ENDING.sub("", text.strip())
+        text = text.strip().rstrip(_ENDING)
         for opening, closing in _DELIMITERS:
             inner = text[len(opening) : -len(closing)]
             if (

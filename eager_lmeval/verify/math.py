@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Sequence
 
 from eager_lmeval.errors import UsageError
@@ -63,9 +64,12 @@ class _Session:
         self._hung: set[str] = set()
         self._notes: dict[str, str] = {}
 
-    def remarks(self, answer: Answer | None) -> tuple[bool, str]:
-        """Whether a comparison with the answer hung, and what its comparisons had to say."""
-        return (False, "") if answer is None else (answer.text in self._hung, self._notes.get(answer.text, ""))
+    def remarks(self, answer: Answer | None) -> tuple[bool, str, bool]:
+        """Whether a comparison with the answer hung, what its comparisons had to say, and whether one failed."""
+        if answer is None:
+            return False, "", False
+        hung, note = answer.text in self._hung, self._notes.get(answer.text, "")
+        return hung, note, bool(note) and not hung
 
     def equal(self, gold: Answer, answer: Answer) -> bool:
         pair = (gold, answer)
@@ -74,8 +78,14 @@ class _Session:
         return self._known[pair]
 
     def _compare(self, gold: Answer, answer: Answer) -> bool:
+        deadline = time.monotonic() + self._worker.limit_s
+
         def symbolic(expected: str, given: str) -> bool:
             if not self._hung.isdisjoint((gold.text, answer.text)):
+                return False
+            if time.monotonic() > deadline:
+                self._hung.add(answer.text)
+                self._notes.setdefault(answer.text, f"comparison ended after {self._worker.limit_s:g} s")
                 return False
             outcome = self._worker.compare(expected, given)
             if outcome.note:

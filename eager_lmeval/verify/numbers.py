@@ -21,8 +21,11 @@ class Quantity(NamedTuple):
     def equals(self, other: Quantity) -> bool:
         """Same value; a unit that one side leaves out is no difference, two different ones are. No conversions.
 
-        A percentage also equals its hundredth: ``50%`` is 50 to a question that asks for percent, and 1/2.
+        A percentage also equals its hundredth: ``50%`` is 50 to a question that asks for percent, and 1/2. A numeral
+        in a base other than ten equals the same numeral in that base only.
         """
+        if self.base or other.base:
+            return self == other
         if self.unit and other.unit and self.unit != other.unit:
             return False
         if self.value == other.value:
@@ -31,6 +34,11 @@ class Quantity(NamedTuple):
             percent, bare = (self, other) if self.unit else (other, self)
             return percent.value / 100 == bare.value
         return False
+
+    @property
+    def base(self) -> int | None:
+        """The base in which the digits are written, where it is not ten; ``value`` reads them as decimal."""
+        return int(self.unit.removeprefix("base ")) if self.unit.startswith("base ") else None
 
     def __str__(self) -> str:
         return f"{self.value} {self.unit}".rstrip()
@@ -79,7 +87,8 @@ def parse_quantity(text: str) -> Quantity | None:
     if (value := _signed(text)) is not None:
         return Quantity(value)
     if base := _BASE.fullmatch(text):  # the digits as written: nobody converts to decimal what was asked in base 8
-        return Quantity(Fraction(base["number"].strip("()")), f"base {base['braced'] or base['bare']}")
+        written = int(base["braced"] or base["bare"])
+        return Quantity(Fraction(base["number"].strip("()")), "" if written == 10 else f"base {written}")
     if first := _CURRENCY_FIRST.fullmatch(text):
         value = _signed(first["sign"] + first["number"])
         return None if value is None else Quantity(value, _ALIASES[first["unit"].lower()])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import warnings
 
 __all__ = ["extract_program", "setup_of_prompt"]
 
-_FENCE = re.compile(
-    r"^[ \t]*(?P<marks>```+|~~~+)[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)(?:^[ \t]*(?P=marks)|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
+_FENCE = re.compile(r"[ \t]*(```+|~~~+)([^`]*)")
+_LANGUAGE = re.compile(r"[\w+#.-]*")
 _PYTHON = {"", "python", "py", "python3", "py3"}
-_MAX_TEXT = 200_000
-_MAX_TRIMMED_LINES = 200
+_MAX_PROGRAM = 100_000
+"""Characters: what is longer is not parsed here and not run."""
+_MAX_TRIALS = 20
 _CODE_START = re.compile(
     r"^(?:from\s+\S+\s+import\s|import\s+\w|(?:async\s+)?def\s+\w+\s*\(|class\s+\w+|@\w)", re.MULTILINE
 )
@@ -25,19 +25,43 @@ def extract_program(text: str, entry_point: str, prompt: str = "") -> str | None
     The last fence that defines it, else the last fence of Python, else the code in the bare text. What is found may
     still be wrong Python: then it is an answer all the same, a wrong one. None where the text holds no code.
     """
-    if len(text) > _MAX_TEXT or not text.strip():
+    program = _program(text, entry_point, prompt)
+    return program if program is not None and len(program) <= _MAX_PROGRAM + len(prompt) else None
+
+
+def _program(text: str, entry_point: str, prompt: str) -> str | None:
+    if not text.strip():
         return None
     name = re.escape(entry_point)
     defines = re.compile(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE)
-    fenced = [match["code"] for match in _FENCE.finditer(text) if match["language"].lower() in _PYTHON]
+    fenced = _fenced(text)
     if fenced:
         code = next((code for code in reversed(fenced) if defines.search(_dedented(code))), fenced[-1])
         return _assembled(code, defines, prompt)
     if defines.search(text):
-        starts = [match.start() for match in _CODE_START.finditer(text)]
-        first = next((start for start in starts if defines.search(text[start:])), 0)
+        start = _CODE_START.search(text)
+        first = start.start() if start and defines.search(text, start.start()) else 0
         return _assembled(_longest_valid(text[first:]) or text[first:], defines, prompt)
     return _continuation(text, prompt)
+
+
+def _fenced(text: str) -> list[str]:
+    """What stands in the text's fences of Python; a fence that is not closed goes on to the end."""
+    found: list[str] = []
+    code: list[str] = []
+    marks, is_python = "", False  # of the fence that is open; "" outside
+    for line in [*text.split("\n"), None]:
+        if marks and (line is None or line.lstrip(" \t").startswith(marks)):
+            if is_python and any(part.strip() for part in code):
+                found.append("\n".join(code) + "\n")
+            marks = ""
+        elif marks and line is not None:
+            code.append(line)
+        elif line is not None and (fence := _FENCE.fullmatch(line)):
+            language = _LANGUAGE.match(fence[2].strip())
+            marks, code = fence[1], []
+            is_python = language is not None and language[0].lower() in _PYTHON
+    return found
 
 
 def setup_of_prompt(prompt: str) -> str:
@@ -46,13 +70,32 @@ def setup_of_prompt(prompt: str) -> str:
 
 
 def is_valid(code: str) -> bool:
+    return _error_line(code) is None
+
+
+def _error_line(code: str) -> int | None:
+    """The line at which the code stops being Python, 0 where the parser does not say; None for a valid program.
+
+    The code is parsed and not compiled: nested ``finally`` blocks compile to code that doubles with each level.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a text is not news
-            compile(code, "<text>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
-    return True
+            nodes: list[ast.AST] = [ast.parse(code)]
+    except SyntaxError as error:
+        return error.lineno or 0
+    except (ValueError, MemoryError, RecursionError):
+        return 0
+    returns = []  # outside any function, which the parser lets pass
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Return):
+            returns.append(node.lineno)
+        elif isinstance(node, ast.Module | ast.stmt | ast.ExceptHandler | ast.match_case) and not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef
+        ):
+            nodes += ast.iter_child_nodes(node)
+    return min(returns, default=None)
 
 
 def _assembled(code: str, defines: re.Pattern[str], prompt: str) -> str:
@@ -68,7 +111,7 @@ def _continuation(text: str, prompt: str) -> str | None:
     """Prompt and text as one program, the text cut where it stops being code. None where its start is none either."""
     if not prompt:
         return None
-    indented = "\n".join("    " + line if line.strip() else line for line in text.lstrip("\n").splitlines())
+    indented = "\n".join("    " + line if line.strip() else line for line in text.lstrip("\n").split("\n"))
     for body in (text.lstrip("\n"), "    " + text.lstrip(), indented):
         kept = _longest_valid(prompt.rstrip("\n") + "\n" + body, keep=prompt.rstrip("\n").count("\n") + 1)
         if kept is not None:
@@ -77,11 +120,22 @@ def _continuation(text: str, prompt: str) -> str | None:
 
 
 def _longest_valid(code: str, keep: int = 0) -> str | None:
-    """The code without as few of its last lines as make it valid; None if none beyond the first ``keep`` is left."""
-    lines = code.splitlines()
-    for end in range(len(lines), max(keep, len(lines) - _MAX_TRIMMED_LINES), -1):
-        if lines[end - 1].strip() and is_valid(kept := "\n".join(lines[:end]) + "\n"):
+    """The code without as few of its last lines as make it valid; None if none beyond the first ``keep`` is left.
+
+    No program that holds the line of the first error is valid, so each trial cuts there.
+    """
+    if len(code) > _MAX_PROGRAM:
+        return None
+    lines = code.split("\n")
+    for _ in range(_MAX_TRIALS):
+        while len(lines) > keep and not lines[-1].strip():
+            lines.pop()
+        if len(lines) <= keep:
+            return None
+        wrong = _error_line(kept := "\n".join(lines) + "\n")
+        if wrong is None:
             return kept
+        del lines[max(keep, min(wrong or len(lines), len(lines)) - 1) :]
     return None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from eager_lmeval.verify.latex import plain
+from eager_lmeval.verify.latex import MAX_READ, plain
 from eager_lmeval.verify.numbers import Quantity, parse_quantity
 
 __all__ = ["Answer", "Symbolic", "equal_answers", "parse_answer"]
@@ -20,16 +20,12 @@ __all__ = ["Answer", "Symbolic", "equal_answers", "parse_answer"]
 Symbolic = Callable[[str, str], bool]
 
 _MAX_ITEMS = 50
-_MAX_STRUCTURED = 2000
-"""Longer texts are compared as they are: an answer of that size is no list that a reader would check."""
+_MAX_DEPTH = 20
+"""Longer and deeper lists are compared as they are: no reader would check an answer of that size."""
 
 _SHORT_INTEGER = re.compile(r"-?[1-9][0-9]{0,17}|0")
 """What most answers are; reading them needs no more than this."""
-_MAX_READ = 20_000
-"""A longer answer equals its own spelling only: nobody would read it, and reading it must not take long either."""
-_NAME = re.compile(
-    r"\s*(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\s*\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\))?)\s*=\s*(?P<value>[^=\s].*)"
-)
+_NAME = re.compile(r"\s*(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\s*\([^()]*\))?)\s*=\s*(?P<value>[^=\s].*)")
 _MEMBERSHIP = re.compile(r"\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*(?P<value>.+)")
 _CONNECTED = re.compile(r"\s*,?\s+(?:and|or)\s+|\s*\\(?:lor|land|vee|wedge)(?![A-Za-z])\s*")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -38,7 +34,10 @@ _FUNCTIONS = {"pi", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp"
               "max", "min", "mod", "gcd", "lcm", "infinity", "inf", "oo", "frac", "abs", "cis", "deg"}  # fmt: skip
 _PRODUCT = re.compile(r"[abcdkmnpqrstuvwxyz]{2,3}")
 _TEXTUAL = re.compile(r"\\ldots|^\s*\d+\s*:\s*\d+|_\{?\w*\}?\s*:|^--")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?) ?\^\\circ")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|lt|gt|ne|in)(?![A-Za-z])")
+_GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _ORDERED = {"()", "[]", "(]", "[)"}
 
 
@@ -72,38 +71,37 @@ class Answer:
 
 def parse_answer(text: str) -> Answer:
     """Reads an answer as it was written."""
-    if _SHORT_INTEGER.fullmatch(text) or len(text) > _MAX_READ:
-        return Answer(text)
-    return _parse(plain(text))
+    return Answer(text) if _SHORT_INTEGER.fullmatch(text) else _parse(plain(text))
 
 
-def _parse(text: str) -> Answer:
-    if len(text) > _MAX_STRUCTURED:
+def _parse(text: str, depth: int = 0) -> Answer:
+    if len(text) > MAX_READ or depth > _MAX_DEPTH:
         return Answer(text)
     name = ""
     if match := _NAME.fullmatch(text):
-        if "=" not in match["value"] or not re.search(r"[,;]|\band\b|\bor\b", match["value"]):
-            name, text = "".join(match["name"].split()), match["value"].rpartition("=")[2].strip()
+        sides = _top_level_split(match["value"], "=")
+        if len(sides) == 1 or not re.search(r"[,;]|\band\b|\bor\b", match["value"]):
+            name, text = "".join(match["name"].split()), sides[-1].strip()
     elif match := _MEMBERSHIP.fullmatch(text):
         text = match["value"].strip()
-    elif "=" in text and (chain := _constant_chain(text)):
+    elif chain := _constant_chain(text):
         text = chain
     if re.search(r"\\(?:pm|mp)(?![A-Za-z])", text) and "," not in text:
-        return Answer(text, name, "", tuple(_parse(_with_sign(text, sign)) for sign in "+-"))
+        return Answer(text, name, "", tuple(_parse(_with_sign(text, sign), depth + 1) for sign in "+-"))
     if brackets := _brackets(text):
         left, right, body = brackets
         pieces = _top_level_split(body, ",")
-        if body.strip() == "" or len(pieces) > 1 or left == "{":
-            items = tuple(_parse(piece.strip()) for piece in pieces if piece.strip())
+        if body.strip() == "" or 1 < len(pieces) <= _MAX_ITEMS or left == "{":
+            items = tuple(_parse(piece.strip(), depth + 1) for piece in pieces[:_MAX_ITEMS] if piece.strip())
             return Answer(text, name, left + right, items)
         if left == "(" and parse_quantity(text) is None and _NAME.fullmatch(body):
-            return _parse(body)
+            return _parse(body, depth + 1)
     if parse_quantity(text) is None:
         pieces = [piece for part in _CONNECTED.split(text) for piece in _top_level_split(part, ",;")]
         pieces = [piece.strip() for piece in pieces if piece.strip()]
         if 1 < len(pieces) <= _MAX_ITEMS:
-            return Answer(text, name, "", tuple(_parse(piece) for piece in pieces))
-    return Answer(text, name)
+            return Answer(text, name, "", tuple(_parse(piece, depth + 1) for piece in pieces))
+    return Answer(text.removeprefix("+").lstrip() or text, name)
 
 
 def _with_sign(text: str, sign: str) -> str:
@@ -113,9 +111,9 @@ def _with_sign(text: str, sign: str) -> str:
 
 def _constant_chain(text: str) -> str | None:
     """The result at the end of ``2 + 3 = 5``; None for an equation between expressions with variables."""
-    first, *_, last = _top_level_split(text, "=")
+    first, *others = _top_level_split(text, "=")
     letters = re.sub(r"\\(?:frac|times|cdot|sqrt|pi|div|left|right|binom)(?![A-Za-z])", "", first)
-    return last.strip() if not re.search(r"[A-Za-z<>]", letters) and last.strip() else None
+    return None if not others or re.search(r"[A-Za-z<>]", letters) else others[-1].strip() or None
 
 
 def _brackets(text: str) -> tuple[str, str, str] | None:
@@ -144,22 +142,13 @@ def _top_level_split(text: str, separators: str) -> list[str]:
     """Splits at separators outside brackets; a comma between groups of three digits is no separator."""
     pieces: list[str] = []
     start = depth = 0
+    grouping = {place for match in _GROUPED.finditer(text) for place in range(*match.span())}
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        if character in separators and depth <= 0:
-            if character == "," and not text[place + 1 : place + 2].isspace() and _is_grouping(text, place):
-                continue
+        if character in separators and depth <= 0 and place not in grouping:
             pieces.append(text[start:place])
             start = place + 1
     return [*pieces, text[start:]]
-
-
-def _is_grouping(text: str, place: int) -> bool:
-    """Whether the comma stands inside one number such as 1,234 or 12,345,678."""
-    for match in re.finditer(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])", text):
-        if match.start() < place < match.end():
-            return True
-    return False
 
 
 def equal_answers(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
@@ -168,6 +157,8 @@ def equal_answers(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
         return False
     if _spelling(gold.text) == _spelling(answer.text):
         return True
+    if max(len(gold.text), len(answer.text)) > MAX_READ:
+        return False
     if gold.items or answer.items or gold.brackets or answer.brackets:
         return _equal_structures(gold, answer, symbolic)
     return _equal_leaves(gold, answer, symbolic)
@@ -178,11 +169,13 @@ def _equal_leaves(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
         return gold.quantity.equals(answer.quantity)
     if any(_is_prose(text) or _TEXTUAL.search(text) for text in (gold.text, answer.text)):
         return _spelling(gold.text).casefold() == _spelling(answer.text).casefold()
-    if max(len(gold.text), len(answer.text)) > _MAX_READ:
-        return False
-    if ("=" in gold.text) != ("=" in answer.text) and not _RELATION.search(gold.text + answer.text):
+    if _is_equation(gold.text) != _is_equation(answer.text) and not _RELATION.search(gold.text + answer.text):
         return False  # an equation is not the value of one of its sides
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))
+
+
+def _is_equation(text: str) -> bool:
+    return len(_top_level_split(text, "=")) > 1
 
 
 def _equal_structures(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
@@ -224,6 +217,8 @@ def _all_equal(gold: Sequence[Answer], answer: Sequence[Answer], symbolic: Symbo
 
 
 def _same_members(gold: Sequence[Answer], answer: Sequence[Answer], symbolic: Symbolic, repeats_count: bool) -> bool:
+    if repeats_count and len(gold) != len(answer):
+        return False
     left = list(answer)
     for expected in gold:
         place = next((i for i, item in enumerate(left) if equal_answers(expected, item, symbolic)), None)
@@ -248,4 +243,10 @@ def _spelling(text: str) -> str:
 
 def _symbolic_text(answer: Answer) -> str:
     quantity = answer.quantity
-    return answer.text if quantity is None or not quantity.unit else str(quantity.value)
+    if quantity is not None and quantity.unit == "degree":
+        return rf"\frac{{{quantity.value.numerator} \pi}}{{{180 * quantity.value.denominator}}}"
+    if quantity is not None and quantity.unit:
+        return answer.text if quantity.base else str(quantity.value)
+    if _TRIGONOMETRIC.search(answer.text):
+        return _DEGREES.sub(r"(\1 \\cdot \\frac{\\pi}{180})", answer.text)
+    return answer.text

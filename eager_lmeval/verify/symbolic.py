@@ -14,6 +14,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from eager_lmeval.verify.base import Unavailable
+
 __all__ = ["Comparison", "SymbolicWorker"]
 
 _START_LIMIT_S = 120.0
@@ -94,7 +96,7 @@ class SymbolicWorker:
         except (TimeoutError, EOFError) as error:
             _kill(process)
             self._process = None
-            raise RuntimeError(
+            raise Unavailable(
                 "the worker for symbolic answers did not start; `python -m eager_lmeval.verify.symbolic_worker` "
                 "says why (is math-verify installed?)"
             ) from error

@@ -68,7 +68,17 @@ def _parsed(text: str) -> list[Any]:
         extraction_config=[LatexExtractionConfig(boxed_match_priority=0, normalization_config=spelling)],
         parsing_timeout=None,
     )
-    return [expression for expression in found if not isinstance(expression, str)]
+    return [_with_constants(expression) for expression in found if not isinstance(expression, str)]
+
+
+def _with_constants(expression: Any) -> Any:
+    """The imaginary unit and Euler's number for the letters i and e, which math-verify takes for variables."""
+    from sympy import E, Expr, I
+
+    if not isinstance(expression, Expr):
+        return expression
+    letters = {symbol: {"i": I, "e": E}[symbol.name] for symbol in expression.free_symbols if symbol.name in {"i", "e"}}
+    return expression.subs(letters) if letters else expression
 
 
 def _close_as_constants(expected: Any, given: Any) -> bool:

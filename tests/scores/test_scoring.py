@@ -69,6 +69,7 @@ def test_plain_and_weighted_scores_of_a_tree():
             "no_answer_rate": 1 / 4,
             "truncation_rate": 0.0,
             "timeout_rate": 0.0,
+            "failure_rate": 0.0,
             "tokens": 100.0,
             "mean_sequences": 4.0,
             "mean_branches": 3.0,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.verify import get_verifier
+from eager_lmeval.verify import Graded, get_verifier
 
 CAPITALS = json.dumps({"answer": "B", "options": ["Berlin", "Paris", "A city in Spain", "1/2"]})
 
@@ -67,13 +67,58 @@ def test_b_is_read_in_every_dress(text: str) -> None:
 )
 def test_what_names_no_option_does_not_vote(text: str) -> None:
     graded = get_verifier("choice").grade([text], "B")[0]
-    assert graded == (False, None, None, False, "")
+    assert graded == Graded(False, None, None)
 
 
 def test_the_article_a_is_not_option_a() -> None:
     assert chosen("The answer is a matter of taste.") is None
     assert chosen("The answer is A.") == "A"
     assert chosen("The answer is I think B") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("A. neon\nB. nitrogen\nC. argon\nD. xenon", None),
+        ("(A) neon (B) nitrogen (C) argon (D) xenon", None),
+        ("(A) neon\n(B) nitrogen\n(C) argon\n(D) xenon", None),
+        ("Answer: A. neon\nB. nitrogen\nC. argon", None),
+        ("\\boxed{A. neon\\\\ B. nitrogen}", None),
+        ("A. neon\nB. nitrogen\nC. argon\nD. xenon\nAnswer: B", "B"),
+        ("A. neon\nB. nitrogen\nC. argon\nD. xenon\n\nB", "B"),
+        ("A. neon\nB. nitrogen\n\nThe correct option is B", "B"),
+        ("B. nitrogen\n\nExplanation: A. is too heavy.", "B"),
+        ("The answer is A or B.", None),
+        ("The answer is A and C.", None),
+        ("\\boxed{A, B}", None),
+        ("The answer is (A)(B).", None),
+        ("Option A and option B are both correct.", None),
+        ("The answer is B, because A is wrong", "B"),
+        ("Option B is correct", "B"),
+        ("B is correct.", "B"),
+        ("(B) is the right choice", "B"),
+        ("B is the correct answer.", "B"),
+        ("Hence option (B) is the most likely.", "B"),
+        ("Option B (nitrogen) is correct.", "B"),
+        ("I choose B.", "B"),
+        ("I would go with B", "B"),
+        ("I choose A because it is so", "A"),
+        ("I pick A cat", None),
+        ("The best choice is B", "B"),
+        ("Correct option: B", "B"),
+        ("Therefore B.", "B"),
+        ("It must be B", "B"),
+        ("Option B is incorrect.", None),
+        ("Option B is not correct.", None),
+        ("Option A is wrong, option B is correct", "B"),
+        ("(A) is wrong and (B) is right", "B"),
+        ("Not (B) but (A)", "A"),
+        ("If option B is correct then so be it", None),
+        ("After eliminating (A), the answer must be (B)", "B"),
+    ],
+)
+def test_a_list_of_options_chooses_none_and_a_verdict_chooses_one(text: str, letter: str | None) -> None:
+    assert chosen(text) == letter
 
 
 @pytest.mark.parametrize(
