@@ -17,7 +17,6 @@ from eager_lmeval import __version__, paths
 from eager_lmeval.algorithm.options import Options, none_words, resolve
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence
-from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.journal.identity import model_identity, prompt_key
@@ -28,12 +27,14 @@ from eager_lmeval.pools.instances import UPPER_BOUND, mark_made_with_labels
 from eager_lmeval.pools.labels import make_judge, read_labels
 from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
 from eager_lmeval.pools.progress import Progress
-from eager_lmeval.pools.record import pool_record, tree_context
+from eager_lmeval.pools.record import Spent, pool_record, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
-from eager_lmeval.pools.response import deal
+from eager_lmeval.pools.response import TreeRecord, deal
 from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
+from eager_lmeval.pools.vote import elect, get_voter
 from eager_lmeval.processes.failures import announce_uncaught, failing_together
 from eager_lmeval.processes.ranks import ALONE, HARNESS, ProcessGroup, Ranks
+from eager_lmeval.verify import Verifier
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -102,6 +103,7 @@ class EagerLM(HFLM):
         truncated = self._truncated_prompts - truncated_before
         if truncated and not self.rank:
             log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
+        voters = [get_voter(pool.task, pool.options) for pool in pools]
         runs, engines = [], []
         for pool, judge, shelf in zip(pools, self._judges(pools), self._shelves(pools), strict=True):
             progress = Progress(pool.task, quiet)
@@ -112,22 +114,37 @@ class EagerLM(HFLM):
             )
             runs.append(run)
         results = grow_pools(runs, ranks)
-        spent = ranks.gather([(run.seconds, engine.stats) for run, engine in zip(runs, engines, strict=True)])
+        responses, empty_votes = self._responses(len(requests), pools, voters, results)
+        spent = ranks.gather(
+            [
+                Spent(run.seconds, engine.stats, empty)
+                for run, engine, empty in zip(runs, engines, empty_votes, strict=True)
+            ]
+        )
         for number, (pool, result) in enumerate(zip(pools, results, strict=True)):
             self._report(pool, result, [of_rank[number] for of_rank in spent])
-        return self._responses(len(requests), pools, results)
+        return responses
 
-    def _responses(self, count: int, pools: Seq[Pool], results: Seq[PoolResult]) -> list[str]:
-        """This rank's responses, each at its request's place."""
+    def _responses(
+        self, count: int, pools: Seq[Pool], voters: Seq[Verifier | None], results: Seq[PoolResult]
+    ) -> tuple[list[str], list[int]]:
+        """This rank's responses, each at its request's place, and by pool how many of its votes were empty."""
         by_place: dict[int, str] = {}
-        for pool, result in zip(pools, results, strict=True):
+        empty_votes = []
+        for pool, voter, result in zip(pools, voters, results, strict=True):
             context = tree_context(pool, result)
             mine = [request for request in pool.requests if request.rank == self._ranks.rank]
+            empty_votes.append(0)
             for request, tree in zip(mine, result.trees, strict=True):
-                texts = [self._text(sequence, pool.options) for sequence in tree.sequences]
-                dealt = deal(tree, texts, len(request.places), context)
-                by_place |= zip(request.places, dealt, strict=True)
-        return [by_place[place] for place in range(count)]
+                record = TreeRecord(tree.to_record() | context)
+                sequences = tree.sequences
+                if voter is not None:
+                    elected = elect(tree, record, voter)
+                    empty_votes[-1] += elected is None
+                    sequences = [sequences[elected or 0]]
+                texts = [self._text(sequence, pool.options) for sequence in sequences]
+                by_place |= zip(request.places, deal(record, texts, len(request.places)), strict=True)
+        return [by_place[place] for place in range(count)], empty_votes
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Called for `--use_cache`, whose key knows neither options nor seeds nor repeats; see `keep_out_texts`."""
@@ -249,8 +266,14 @@ class EagerLM(HFLM):
             return sequence.text
         return (sequence.answer or "").lstrip()
 
-    def _report(self, pool: Pool, result: PoolResult, ranks: Seq[tuple[float, EngineCounts]]) -> None:
-        """``ranks``: what each rank spent on the pool, seconds and steps."""
+    def _report(self, pool: Pool, result: PoolResult, ranks: Seq[Spent]) -> None:
+        """``ranks``: what each rank spent on the pool."""
+        if (empty := sum(spent.empty_votes for spent in ranks)) and not self.rank:
+            log.warning(
+                "task %r: in %d of %d documents no sequence has an answer that verifier=%s reads, so nothing was voted "
+                "on and the response is the first sequence's text",
+                *(pool.task, empty, len(pool.prompts), pool.options.verifier),
+            )
         if self._journal is not None and self.rank == 0:
             log.info(
                 "journal %s: %d of %d prompts of %s and %d tokens were done and have been reused",

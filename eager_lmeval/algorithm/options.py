@@ -118,8 +118,11 @@ class Options(BaseModel):
     """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
     rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
     label: str | None = None
-    """Strategy `eager` on any task: a column of the document, or a Jinja template over it."""
+    """Strategy `eager` on any task: a column of the document, the way to a value inside one, or a Jinja template."""
     verifier: str | None = None
+    respond: Literal["first", "vote"] = "first"
+    """Whose text a document's response is: the first sequence's, or that of the first of the class of equal answers
+    (the verifier's, no label) which wins the weighted vote."""
 
     max_gen_toks: int = Field(256, ge=1)
     temperature: float = Field(0.0, ge=0)

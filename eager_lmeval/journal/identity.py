@@ -33,7 +33,9 @@ IRRELEVANT = frozenset(
 
 NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay", "reallocation"})
 """Options of stage 2. How much is granted, and how θ falls then, stands in the name of the part."""
-NOT_OF_A_TREE = frozenset({"max_rows", "preset", "label", "verifier", "do_sample", "max_gen_toks", "think_end_token"})
+NOT_OF_A_TREE = frozenset(
+    {"max_rows", "preset", "label", "verifier", "respond", "do_sample", "max_gen_toks", "think_end_token"}
+)
 """What changes no sequence: labels decide grants; or what stands in the key as what it resolves to."""
 OF_BRANCHING = frozenset(
     {

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.thinking import Thinking
 from eager_lmeval.pools.requests import Pool
 from eager_lmeval.pools.run import PoolResult
 
-__all__ = ["pool_record", "tree_context"]
+__all__ = ["Spent", "pool_record", "tree_context"]
+
+
+class Spent(NamedTuple):
+    """What a rank spent on a pool, and what it has to tell of it."""
+
+    seconds: float
+    stats: EngineCounts
+    empty_votes: int
+    """Its documents of which no sequence had an answer to vote for."""
 
 
 def pool_record(
     pool: Pool,
     result: PoolResult,
-    ranks: Sequence[tuple[float, EngineCounts]],
+    ranks: Sequence[Spent],
     thinking: Thinking | None,
     journaled: bool,
 ) -> dict[str, Any]:
-    """Plain JSON data. ``ranks``: what each rank spent on the pool, seconds and steps."""
+    """Plain JSON data. ``ranks``: what each rank spent on the pool."""
     totals = result.totals
-    seconds = max(seconds for seconds, _ in ranks)
+    seconds = max(spent.seconds for spent in ranks)
     decoded = totals.tokens - totals.tokens_reused
     return {
         "task": pool.task,
@@ -42,7 +51,8 @@ def pool_record(
         "journal": (
             {"prompts_reused": result.prompts_reused, "tokens_reused": totals.tokens_reused} if journaled else None
         ),
-        "engine": EngineCounts.joined(stats for _, stats in ranks).to_record(),
+        "empty_votes": sum(spent.empty_votes for spent in ranks) if pool.options.respond == "vote" else None,
+        "engine": EngineCounts.joined(spent.stats for spent in ranks).to_record(),
     }
 
 

@@ -170,14 +170,15 @@ def _layers(request: Request, model_options: Mapping[str, Any], default_seed: in
 def _resolve(request: Request, layers: list[Mapping[str, Any]]) -> tuple[Options, int | None, list[str]]:
     """The options of a request, how many of its sequences anything can see (None: all), and what to warn about.
 
-    Where nothing reads more than the texts of a prompt, no more sequences than texts are paid for (SPEC 7).
+    Where nothing reads more than the texts of a prompt and nothing chooses among its sequences, no more sequences than
+    texts are paid for (SPEC 7).
     """
     origin = f"task {request.task!r}"
-    if request.reads_tree:
-        options = resolve(*layers, origin=origin)
-        return options, None, _warnings(options, layers)
     texts = request.repeats
     asked = resolve(*layers, origin=origin, complete=False)
+    if request.reads_tree or asked.respond == "vote":
+        options = resolve(*layers, origin=origin)
+        return options, None, _warnings(options, layers) + _outvoted(request, options)
     if asked.max_sequences > texts:
         options = resolve({"max_sequences": texts}, *layers, origin=origin)
         return options, texts, [*_warnings(options, layers), _lowered(asked.max_sequences, texts)]
@@ -185,12 +186,21 @@ def _resolve(request: Request, layers: list[Mapping[str, Any]]) -> tuple[Options
     return options, texts, _warnings(options, layers) + _unseen(options, texts)
 
 
+def _outvoted(request: Request, options: Options) -> list[str]:
+    if options.respond == "first" or request.reads_tree or request.repeats == 1:
+        return []
+    return [
+        f"respond=vote makes the {request.repeats} texts that the task reads of a document one and the same: its own "
+        f"filters have nothing to choose among; leave respond out"
+    ]
+
+
 def _lowered(asked: int, texts: int) -> str:
     read = "one text" if texts == 1 else f"{texts} texts"
     return (
         f"max_sequences={asked} is lowered to {texts}: the task reads {read} of a document, and nothing would see the "
-        f"other sequences; tasks that score whole trees use them (`eager-lmeval paths tasks`), and so does a task with "
-        f"repeats: {asked}"
+        f"other sequences; respond=vote with verifier=math makes the winner of their vote the response, tasks that "
+        f"score whole trees use them all (`eager-lmeval paths tasks`), and so does a task with repeats: {asked}"
     )
 
 

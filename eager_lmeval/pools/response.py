@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from eager_lmeval.algorithm.tree import Tree
-
 __all__ = ["Response", "TreeRecord", "deal"]
 
 
@@ -35,10 +33,9 @@ class Response(str):
         return response
 
 
-def deal(tree: Tree, texts: Sequence[str], count: int, extra: dict[str, Any]) -> list[Response]:
-    """``count`` responses from the sequences' ``texts``, round-robin: each appears floor or ceil of count / n times.
+def deal(record: TreeRecord, texts: Sequence[str], count: int) -> list[Response]:
+    """``count`` responses from ``texts``, round-robin: each of n appears floor or ceil of count / n times.
 
-    ``extra`` joins the tree's record: what a reader has to know to score it without the run.
+    All carry ``record``, the tree's.
     """
-    record = TreeRecord(tree.to_record() | extra)
     return [Response(texts[place % len(texts)], record) for place in range(count)]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
+from eager_lmeval.verify.vote import leaders
+
 __all__ = ["Tie", "Vote", "consensus", "consensus_at_k", "is_tied", "pass_at_k", "pass_at_max", "pass_rate", "share"]
 
 Tie = Literal["mean", "first"]
@@ -70,13 +72,5 @@ def share(flags: Sequence[bool]) -> float:
 
 def _winners(votes: Sequence[Vote]) -> list[bool]:
     """Of each class with the most weight, in order of first appearance, whether it is correct; none if all weigh 0."""
-    weights: dict[Hashable, float] = {}
-    correct: dict[Hashable, bool] = {}
-    for vote in votes:
-        if vote.answer is not None:
-            weights[vote.answer] = weights.get(vote.answer, 0.0) + vote.weight
-            correct.setdefault(vote.answer, vote.correct)
-    most = max(weights.values(), default=0.0)
-    if most == 0:  # what has no weight has no vote
-        return []
-    return [correct[answer] for answer, weight in weights.items() if math.isclose(weight, most, rel_tol=1e-9)]
+    correct = {vote.answer: vote.correct for vote in reversed(votes)}
+    return [correct[answer] for answer in leaders([vote.answer for vote in votes], [vote.weight for vote in votes])]

@@ -40,10 +40,11 @@ class Graded(NamedTuple):
 class Verifier(Protocol):
     name: str
 
-    def grade(self, texts: Sequence[str | None], label: str) -> list[Graded]:
+    def grade(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
         """Grades all answer texts of one document; None stands for a sequence that was cut off while it thought.
 
-        UsageError where the verifier cannot read the label; an empty ``texts`` asks just that.
+        Without a label nothing is correct, and the answers' classes are all that is asked for. UsageError where the
+        verifier cannot read the label, or needs one; an empty ``texts`` asks just that.
         """
 
 

@@ -57,6 +57,10 @@ class _Label(NamedTuple):
     """Normalised option text to letter; texts that occur twice point nowhere."""
 
 
+_ANY_LETTER = _Label("", _DEFAULT_LETTERS, {})
+"""What a vote without a label goes by: the letters alone, because only a label knows the options' texts."""
+
+
 class ChoiceVerifier:
     """Right if the text chooses the label's letter.
 
@@ -67,8 +71,8 @@ class ChoiceVerifier:
 
     name = "choice"
 
-    def grade(self, texts: Sequence[str | None], label: str) -> list[Graded]:
-        target = _read_label(label)
+    def grade(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
+        target = _ANY_LETTER if label is None else _read_label(label)
         classes: dict[str, int] = {}
         graded = []
         for text in texts:

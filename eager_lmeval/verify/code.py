@@ -69,7 +69,9 @@ class CodeVerifier:
         self._lock = threading.Lock()
         self._warned = False
 
-    def grade(self, texts: Sequence[str | None], label: str) -> list[Graded]:
+    def grade(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
+        if label is None:
+            raise UsageError("verifier=code runs programs against a label's tests and does not know equal ones")
         problem = _read_label(label)
         programs = [text and extract_program(text, problem.entry_point, problem.prompt) for text in texts]
         self._run_all(problem, {program for program in programs if program})

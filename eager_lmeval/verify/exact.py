@@ -14,8 +14,8 @@ class ExactVerifier:
 
     name = "exact"
 
-    def grade(self, texts: Sequence[str | None], label: str) -> list[Graded]:
-        target = _normalised(label)
+    def grade(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
+        target = None if label is None else _normalised(label)
         classes: dict[str, int] = {}
         graded = []
         for text in texts:

@@ -34,8 +34,8 @@ class MathVerifier:
             raise UsageError(f"verifier=math: limit_s={limit_s!r} has to be a positive number of seconds")
         self._worker = SymbolicWorker(limit_s)
 
-    def grade(self, texts: Sequence[str | None], label: str) -> list[Graded]:
-        gold = _parse_label(label)
+    def grade(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
+        gold = None if label is None else _parse_label(label)
         read: dict[str, Answer] = {}
         answers: list[Answer | None] = []
         for text in texts:
@@ -44,7 +44,7 @@ class MathVerifier:
                 read[written] = parse_answer(written)
             answers.append(None if written is None else read[written])
         session = _Session(self._worker)
-        correct = [answer is not None and session.equal(gold, answer) for answer in answers]
+        correct = [gold is not None and answer is not None and session.equal(gold, answer) for answer in answers]
         classes = answer_classes(answers, correct, lambda answer: answer.key, session.equal)
         return [
             Graded(right, None if answer is None else answer.canonical, number, *session.remarks(answer))
