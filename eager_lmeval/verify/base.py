@@ -60,7 +60,7 @@ class Guarded:
         self.name = verifier.name
         self._verifier = verifier
 
-    def grade(self, texts: Sequence[str | None], label: str) -> list[Graded]:
+    def grade(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
         try:
             return self._verifier.grade(texts, label)
         except (UsageError, Unavailable, OSError):
@@ -68,7 +68,7 @@ class Guarded:
         except Exception:
             return self._graded_apart(texts, label)
 
-    def _graded_apart(self, texts: Sequence[str | None], label: str) -> list[Graded]:
+    def _graded_apart(self, texts: Sequence[str | None], label: str | None) -> list[Graded]:
         if failure := self._failure([], label):
             raise UsageError(f"verifier={self.name}: the label {label!r:.200} cannot be read: {failure}")
         failures = [self._failure([text], label) for text in texts]
@@ -85,7 +85,7 @@ class Guarded:
             for grade, failure in zip(self._verifier.grade(readable, label), failures, strict=True)
         ]
 
-    def _failure(self, texts: Sequence[str | None], label: str) -> str:
+    def _failure(self, texts: Sequence[str | None], label: str | None) -> str:
         """What the verifier raises on these texts, in short; "" where it grades them."""
         try:
             self._verifier.grade(texts, label)
