@@ -27,7 +27,7 @@ _AS_USER = ("--unshare-user", "--disable-userns")
 
 
 def bubblewrap_command(disk_bytes: int) -> list[str]:
-    """The command that runs another, appended to it, in a root of the paths that Python needs, read-only, and `WORK`."""
+    """The command that runs another, appended to it, in a root of what Python needs, read-only, and `WORK`."""
     command = [shutil.which("bwrap") or "bwrap", *_ALWAYS, *(_AS_USER if os.geteuid() else _AS_ROOT)]
     shown = visible_paths(str(_PACKAGE))
     parents = {str(parent) for path in [*shown, "/dev/null"] for parent in Path(path).parents} - {"/"}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
 import socket
 import sys
 import types
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NoReturn
 
-from eager_lmeval.verify.jail.wire import UnsupportedValue, decode, encode, receive, send
+from eager_lmeval.verify.jail.failures import to_exception, to_message
+from eager_lmeval.verify.jail.values import Values
+from eager_lmeval.verify.jail.wire import UnsupportedValue, receive, send
 
 __all__ = ["run_program", "run_tests"]
 
@@ -29,28 +31,34 @@ def run_program(connection: socket.socket, job: dict[str, Any]) -> NoReturn:
         function = eval(job["entry_point"], module.__dict__)
         send(connection, {"ready": True})
     except BaseException as error:  # SystemExit too: to end is not to pass
-        send(connection, _failure(error))
+        send(connection, {"message": _describe(error)})
         os._exit(1)
+    lent: list[Iterator[Any]] = []
+
+    def lend(iterator: Iterator[Any]) -> int:
+        lent.append(iterator)
+        return len(lent) - 1
+
     while True:
+        values = Values(module.__dict__, lend=lend)
         try:
             call = receive(connection)
-            value = function(*decode(call["args"]), **decode(call["kwargs"]))
-            reply = {"value": encode(value)}
+            if "next" in call:
+                value = next(lent[call["next"]])
+            else:
+                args, kwargs = values.load(call["call"])
+                value = function(*args, **kwargs)
+            reply: dict[str, Any] = {"value": values.dump(value)}
         except EOFError:
             os._exit(0)
         except UnsupportedValue as error:
             reply = {"unsupported": str(error)}
         except BaseException as error:
-            reply = _failure(error)
+            reply = {"raised": to_message(error, values)}
         try:
             send(connection, reply)
         except UnsupportedValue as error:
             send(connection, {"unsupported": str(error)})
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    kinds = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    return {"raised": next(kinds, "Exception"), "message": _describe(error)}
 
 
 def run_tests(connection: socket.socket, job: dict[str, Any]) -> NoReturn:
@@ -72,6 +80,7 @@ def _execute(job: dict[str, Any], stand_in: _StandIn) -> None:
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     exec(compile(job["setup"], "<prompt>", "exec"), module.__dict__)
+    stand_in.classes = dict(module.__dict__)  # not those of the tests: the program could name them
     module.__dict__[job["entry_point"]] = stand_in.call
     exec(compile(job["test"], "<test>", "exec"), module.__dict__)
     check = module.__dict__.get("check")
@@ -90,6 +99,8 @@ class _StandIn:
         self._connection = connection
         self.calls = 0
         self.fault = ""
+        self.classes: dict[str, Any] = {}
+        """What the prompt defines."""
 
     def wait_until_ready(self) -> None:
         reply = self._receive()
@@ -97,22 +108,45 @@ class _StandIn:
             self._fail(f"the program did not load: {reply.get('message')}")
 
     def call(self, *args: object, **kwargs: object) -> Any:
+        values = Values(self.classes, borrow=self._borrow)
+        try:
+            message = values.dump((args, kwargs))
+        except UnsupportedValue as error:
+            self._fail(f"the call did not reach the program: {error}")
+        return self._ask({"call": message}, values)
+
+    def _ask(self, message: dict[str, Any], values: Values) -> Any:
         if self.fault:
             raise _ProgramGone(self.fault)
         try:
-            send(self._connection, {"args": encode(list(args)), "kwargs": encode(kwargs)})
+            send(self._connection, message)
         except (OSError, UnsupportedValue) as error:
             self._fail(f"the call did not reach the program: {error}")
         reply = self._receive()
         self.calls += 1
-        if "value" in reply:
-            try:
-                return decode(reply["value"])
-            except UnsupportedValue as error:
-                self._fail(str(error))
-        if "raised" in reply:
-            raise _local_exception(reply)
+        try:
+            if "value" in reply:
+                return values.load(reply["value"])
+            raised = to_exception(reply["raised"], values) if "raised" in reply else None
+        except UnsupportedValue as error:
+            self._fail(str(error))
+        if raised is not None:
+            raise raised
         self._fail(f"the program's answer: {str(reply.get('unsupported'))[:_NOTE_LENGTH]}")
+
+    def _borrow(self, number: int, generator: bool) -> Iterator[Any]:
+        return self._generate(number) if generator else _Borrowed(lambda: self._next(number))
+
+    def _generate(self, number: int) -> Generator[Any, None, Any]:
+        while True:
+            try:
+                item = self._next(number)
+            except StopIteration as stop:
+                return stop.value
+            yield item
+
+    def _next(self, number: int) -> Any:
+        return self._ask({"next": number}, Values(self.classes, borrow=self._borrow))
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -130,15 +164,14 @@ class _StandIn:
         raise _ProgramGone(fault)
 
 
-def _local_exception(reply: dict[str, Any]) -> Exception:
-    kind = getattr(builtins, str(reply["raised"]), None)
-    message = str(reply.get("message"))[:_NOTE_LENGTH]
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        try:
-            return kind(message)
-        except TypeError:  # UnicodeDecodeError takes five arguments
-            pass
-    return RuntimeError(message)
+class _Borrowed(Iterator[Any]):
+    """An iterator of the program's: it goes on there, one item at a time."""
+
+    def __init__(self, following: Callable[[], Any]) -> None:
+        self._following = following
+
+    def __next__(self) -> Any:
+        return self._following()
 
 
 def _describe(error: BaseException) -> str:

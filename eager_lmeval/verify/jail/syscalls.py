@@ -125,7 +125,14 @@ def _steps(column: int) -> list[_Step]:
         ),
         *_when(
             _SETSOCKOPT[column],
-            [_argument(1), (_IF_EQUAL, 0, 2, _SOL_SOCKET), _argument(2), (_IF_EQUAL, 1, 0, _SO_SNDBUF), _allow(), _refuse()],
+            [
+                _argument(1),
+                (_IF_EQUAL, 0, 2, _SOL_SOCKET),
+                _argument(2),
+                (_IF_EQUAL, 1, 0, _SO_SNDBUF),
+                _allow(),
+                _refuse(),
+            ],
         ),
     ]
     for numbers in _REFUSED.values():

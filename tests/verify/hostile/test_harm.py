@@ -41,7 +41,9 @@ def test_a_program_that_solves_the_problem_passes(run: Run, machine: Machine) ->
 
 def test_an_endless_loop_is_a_timeout(run: Run) -> None:
     """Also where the program ignores the signal that asks it to stop."""
-    outcome = run("import signal\nsignal.signal(24, signal.SIG_IGN)\ndef add(a, b):\n    while True: pass\n", wall_s=30.0)
+    outcome = run(
+        "import signal\nsignal.signal(24, signal.SIG_IGN)\ndef add(a, b):\n    while True: pass\n", wall_s=30.0
+    )
     assert not outcome.passed
     assert outcome.timed_out
     assert "processor time" in outcome.note

@@ -51,7 +51,8 @@ UNSEEN = {
         "    return os.sendfile(ends[1], os.open('x', 0), 0, 4096)"
     ),
     "pages of a pipe doubled": (
-        "ends, more = os.pipe(), os.pipe()\n    os.write(ends[1], b'x')\n    return call(276, 77, ends[0], more[1], 1, 0)"
+        "ends, more = os.pipe(), os.pipe()\n    os.write(ends[1], b'x')\n"
+        "    return call(276, 77, ends[0], more[1], 1, 0)"
     ),
     "sockets that wait to be accepted": "return socket.socket(socket.AF_UNIX).fileno()",
     "datagrams of senders that are gone": "return socket.socketpair(type=socket.SOCK_DGRAM)[0].fileno()",
@@ -102,7 +103,9 @@ def hoard(parts, size):
 
 @bare_too
 def test_processes_that_each_hold_less_than_the_limit_hold_no_more_together(run: Run) -> None:
-    program = f"{HELD}\nfor _ in range(6):\n    if os.fork() == 0:\n        hoard(2, 40)\ndef add(a, b): time.sleep(20)\n"
+    program = (
+        f"{HELD}\nfor _ in range(6):\n    if os.fork() == 0:\n        hoard(2, 40)\ndef add(a, b): time.sleep(20)\n"
+    )
     outcome = run(program, wall_s=10.0)
     assert not outcome.passed
     assert "limit of memory" in outcome.note
