@@ -177,6 +177,8 @@ def _gaps(end: dict[str, Any], refusal: str) -> str:
         gaps.append(f"no namespaces ({end['refusal']})")
         if not end["separate_user"]:
             gaps.append("run as the caller's own user")
+        if end["reachable"]:
+            gaps.append(end["reachable"])
     if end["unfiltered"]:
         gaps.append(end["unfiltered"])
     return "".join(f", {gap}" for gap in gaps).replace(";", ",")

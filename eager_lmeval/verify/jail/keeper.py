@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from eager_lmeval.verify.jail import kernel
+from eager_lmeval.verify.jail.files import files_refusal, restrict_files
 from eager_lmeval.verify.jail.identity import Identity, Limits, choose_identity, confine
 from eager_lmeval.verify.jail.memory import held_by_process
 from eager_lmeval.verify.jail.roles import run_program, run_tests
-from eager_lmeval.verify.jail.rooms import MAX_FILES, WORK, build_root, map_users
+from eager_lmeval.verify.jail.rooms import DEVICES, MAX_FILES, WORK, build_root, map_users, visible_paths
 from eager_lmeval.verify.jail.syscalls import filter_system_calls
 
 __all__ = ["UNREADABLE", "main"]
@@ -142,13 +143,13 @@ class _Watch:
         self._work_fd = os.open(work, os.O_PATH)  # the program may take the name away
         self._refusal = refusal
         self._ended = ""
-        self._unfiltered = ""
+        self._unfiltered = self._reachable = ""
         self._program_ended = False
         self._out_of_cpu = False
 
     def run(self) -> None:
         kernel.forbid_new_privileges()
-        self._unfiltered = filter_system_calls()
+        self._unfiltered, self._reachable = filter_system_calls(), files_refusal()
         ours, theirs = socket.socketpair()
         tests = self._start(1, ours, theirs)
         program = self._start(0, theirs, ours)
@@ -220,6 +221,9 @@ class _Watch:
             else:
                 job["report_fd"] = self._job["report_fd"]
             confine(self._identity, side, self._limits, 1 if program else _TESTS_MEMORY_FACTOR)
+            if program and not self._reachable:
+                devices = [f"/dev/{device}" for device in DEVICES]
+                restrict_files([*visible_paths(), "/proc"], devices, ".")
             (run_program if program else run_tests)(mine, job)
         finally:
             os._exit(1)
@@ -234,6 +238,7 @@ class _Watch:
             "ended": "processor time" if self._out_of_cpu else self._ended,
             "refusal": self._refusal,
             "unfiltered": self._unfiltered,
+            "reachable": self._reachable,
             "separate_user": self._identity.separate,
         }
         with contextlib.suppress(OSError):

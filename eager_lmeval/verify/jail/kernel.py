@@ -23,6 +23,7 @@ __all__ = [
     "mount",
     "pivot_root",
     "prctl",
+    "syscall",
     "unshare",
 ]
 
@@ -79,6 +80,16 @@ def become_subreaper() -> None:
 
 def prctl(option: int, value: int, third: int = 0) -> None:
     _call("prctl", ctypes.c_int(option), *(ctypes.c_ulong(number) for number in (value, third, 0, 0)))
+
+
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+    """The result of a call that the C library has no name for."""
+    wide = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    result = int(_libc.syscall(ctypes.c_long(number), *wide))
+    if result < 0:
+        failed = ctypes.get_errno()
+        raise OSError(failed, os.strerror(failed))
+    return result
 
 
 def drop_capabilities() -> None:

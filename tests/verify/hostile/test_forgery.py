@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from machines import Run, everywhere
+from machines import Run, bare_too
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def add(a, b): return 0
     assert not run(patches, test).passed
 
 
-@everywhere
+@bare_too
 def test_a_verdict_cannot_be_written_by_the_program(run: Run) -> None:
     forges = """
 import glob, os
@@ -96,7 +96,7 @@ add = forge
     assert not run(forges).passed
 
 
-@everywhere
+@bare_too
 def test_the_tests_are_out_of_reach_of_the_program(run: Run) -> None:
     searches = """
 import gc, glob, os, sys

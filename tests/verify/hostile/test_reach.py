@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from machines import SECRET, Run, everywhere, in_namespaces
+from machines import SECRET, Run, bare_too, everywhere, in_namespaces
 
 from eager_lmeval.verify.jail.rooms import WORK
 
 
-@everywhere
+@bare_too
 def test_killing_the_parent_neither_harms_nor_passes(run: Run) -> None:
     assert not run("import os\nos.kill(os.getppid(), 9)\ndef add(a, b): return 0").passed
     assert not run("import os\ndef add(a, b): os.kill(os.getppid(), 9)").passed
@@ -31,12 +31,17 @@ def add(a, b):
     assert not run(kills).passed
 
 
-@everywhere
+@bare_too
 def test_the_home_directory_is_out_of_reach(run: Run, place: Path) -> None:
     deletes = f"""
 import os, shutil
 def add():
     reached = [os.environ["HOME"] == {str(place / "home")!r}]
+    try:
+        open({str(place / "home" / "keepsake")!r})
+        reached.append(True)
+    except OSError:
+        pass
     for home in (os.path.expanduser("~"), {str(place / "home")!r}):
         shutil.rmtree(home, ignore_errors=True)
     return reached
@@ -44,7 +49,31 @@ def add():
     assert run(deletes, "def check(candidate):\n    assert candidate() == [False]\n").passed
 
 
-@everywhere
+@bare_too
+def test_files_can_be_made_in_the_programs_own_folder_only(run: Run) -> None:
+    """Shared memory and temporary folders of the machine are memory, too, and outlive the run."""
+    makes = """
+import os
+def add():
+    made = []
+    for folder in ("/dev/shm", "/tmp", "/var/tmp", "/run", "/run/lock", "/", "/proc/self/cwd/.."):
+        path = os.path.join(folder, f"eager-lmeval-test-{os.getpid()}")
+        try:
+            open(path, "x").close()
+            os.remove(path)
+            made.append(folder)
+        except OSError:
+            pass
+    os.mkdir("own")
+    with open("own/file", "w+") as own:
+        own.write("x")
+    return made
+"""
+    outcome = run(makes, "def check(candidate):\n    made = candidate()\n    assert made == [], made\n")
+    assert outcome.passed, outcome.note
+
+
+@bare_too
 def test_the_callers_environment_is_out_of_reach(run: Run) -> None:
     reads = f"""
 import glob, os
@@ -60,7 +89,7 @@ def add():
     assert run(reads, "def check(candidate):\n    found = candidate()\n    assert found and not any(found)\n").passed
 
 
-@everywhere
+@bare_too
 def test_the_checker_and_the_interpreter_cannot_be_overwritten(run: Run) -> None:
     from eager_lmeval.verify.jail import roles
 
@@ -106,7 +135,7 @@ def add():
     assert outcome.passed, outcome.note
 
 
-@everywhere
+@bare_too
 def test_there_is_no_network(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         connects = f"""
