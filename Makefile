@@ -5,9 +5,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 SOURCES := pyproject.toml constraints.txt packaging/eager_lmeval_register.pth
 
-# The tests of the report's page need a Chromium, and tests that are skipped cannot fail: where `make test` runs as root on
-# Debian without one, as CI does, they install that system package. EAGER_TESTS_INSTALL_CHROMIUM=0 forbids it.
-EAGER_TESTS_INSTALL_CHROMIUM ?= 1
+# Some tests need Chromium or bubblewrap, and tests that are skipped cannot fail: where `make test` runs as root on Debian
+# without them, as CI does, they install these system packages. EAGER_TESTS_INSTALL_PACKAGES=0 forbids it.
+EAGER_TESTS_INSTALL_PACKAGES ?= 1
 
 .PHONY: demo test lint docs clean
 
@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(BIN)/eager-lmeval demo
 
 test: lint
-	EAGER_TESTS_INSTALL_CHROMIUM=$(EAGER_TESTS_INSTALL_CHROMIUM) $(BIN)/python -m pytest
+	EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

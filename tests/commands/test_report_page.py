@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import MAY_INSTALL, Browser, find_chromium
+from browser import Browser, find_chromium
+from debian import MAY_INSTALL
 from shown_run import HOSTILE, thought, write_shown_run
 
 from eager_lmeval.commands.cli import main
@@ -22,7 +22,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    path = find_chromium(may_install=os.environ.get(MAY_INSTALL) == "1")
+    path = find_chromium()
     if path is None:
         pytest.skip(f"there is no Chromium here; with {MAY_INSTALL}=1 root has it installed from Debian's packages")
     browser = Browser(path, tmp_path_factory.mktemp("profile"))

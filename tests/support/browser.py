@@ -7,11 +7,12 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
+
+from debian import find_program
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
@@ -26,31 +27,11 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 TIMEOUT_S = 30.0
-INSTALL_TIMEOUT_S = 300.0
-MAY_INSTALL = "EAGER_TESTS_INSTALL_CHROMIUM"
-"""The environment variable that lets the tests install a system package; `make test` sets it to 1."""
 
 
-def find_chromium(may_install: bool = False) -> str | None:
-    """The path of a Chromium, None where there is none.
-
-    ``may_install`` takes it from Debian's packages then, if this is root and there is apt-get.
-    """
-    if (found := _installed()) or not may_install or os.geteuid() or not shutil.which("apt-get"):
-        return found
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        try:
-            subprocess.run(
-                ["apt-get", "-q", *step], env=environment, capture_output=True, check=True, timeout=INSTALL_TIMEOUT_S
-            )
-        except (subprocess.SubprocessError, OSError):
-            return None
-    return _installed()
-
-
-def _installed() -> str | None:
-    return next((path for name in _NAMES if (path := shutil.which(name))), None)
+def find_chromium() -> str | None:
+    """The path of a Chromium, None where there is none; it may be installed first, see `debian`."""
+    return find_program("chromium", *_NAMES)
 
 
 class Browser:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import socket
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,13 @@ from hypothesis import strategies as st
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify import get_verifier
+from eager_lmeval.verify.code import ISOLATION_VARIABLE, CodeVerifier
+from eager_lmeval.verify.jail.bubblewrap import bubblewrap_refusal
 from eager_lmeval.verify.jail.failures import to_exception
 from eager_lmeval.verify.jail.values import Values
 from eager_lmeval.verify.jail.wire import UnsupportedValue, receive, send
 from eager_lmeval.verify.program import extract_program
+from eager_lmeval.verify.sandbox import Outcome, run_in_jail
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
 
@@ -149,6 +154,54 @@ def check(candidate):
 def test_a_label_that_is_no_problem_is_refused_before_any_text(label: str) -> None:
     with pytest.raises(UsageError, match="verifier=code"):
         get_verifier("code").grade([], label)
+
+
+def test_every_result_says_which_isolation_was_in_force() -> None:
+    verifier = CodeVerifier(isolation="namespaces")
+    label = json.dumps({"entry_point": "one", "test": "assert one() == 1"})
+    notes = [one.note for one in verifier.grade(["def one(): return 1", "def one(): return 2"], label)]
+    assert notes[0] == "isolation: namespaces"
+    assert notes[1] == "AssertionError; isolation: namespaces"
+
+
+def test_the_isolation_is_an_option_or_a_variable_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="isolation='docker'; accepted: auto, bubblewrap, namespaces, limits"):
+        CodeVerifier(isolation="docker")
+    monkeypatch.setenv(ISOLATION_VARIABLE, "docker")
+    with pytest.raises(UsageError, match=f"{ISOLATION_VARIABLE}='docker'"):
+        CodeVerifier()
+    monkeypatch.setenv(ISOLATION_VARIABLE, "namespaces")
+    label = json.dumps({"entry_point": "one", "test": "assert one() == 1"})
+    assert CodeVerifier().grade(["def one(): return 1"], label)[0].note == "isolation: namespaces"
+
+
+@pytest.fixture
+def bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a bubblewrap would be found; there is none yet."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bubblewrap_refusal.cache_clear()
+    yield tmp_path / "bwrap"
+    bubblewrap_refusal.cache_clear()
+
+
+def run_one(isolation: str) -> Outcome:
+    return run_in_jail("def one(): return 1", "one", "assert one() == 1", isolation=isolation)
+
+
+def test_without_bubblewrap_our_own_namespaces_are_used_and_by_name_it_is_refused(bwrap: Path) -> None:
+    assert not bwrap.exists()
+    assert run_one("auto") == Outcome(True, False, "isolation: namespaces", "namespaces")
+    with pytest.raises(UsageError, match="bubblewrap is not installed"):
+        run_one("bubblewrap")
+
+
+def test_a_bubblewrap_that_does_not_work_is_said(bwrap: Path) -> None:
+    bwrap.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    bwrap.chmod(0o755)
+    said = "bubblewrap does not work here (setting up uid map: Permission denied)"
+    assert run_one("auto") == Outcome(True, False, f"isolation: namespaces, {said}", "namespaces")
+    with pytest.raises(UsageError, match="setting up uid map"):
+        run_one("bubblewrap")
 
 
 VALUES = st.recursive(

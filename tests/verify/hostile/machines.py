@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from debian import find_program
 
 import eager_lmeval
 from eager_lmeval.verify.sandbox import Outcome
@@ -71,6 +72,8 @@ def usable(machine: Machine) -> Machine | None:
     """The set-up with an interpreter that it can use; None where this machine cannot do it."""
     if os.geteuid() != 0 and machine not in {NAMESPACES, BUBBLEWRAP}:
         return None  # only root can become an ordinary user, or give a program a user of its own
+    if machine.isolation == "bubblewrap" and find_program("bubblewrap", "bwrap") is None:
+        return None
     for python in (sys.executable, "/usr/bin/python3"):
         place = new_place(machine)
         try:
