@@ -65,6 +65,8 @@ class CodeVerifier:
             raise UsageError(f"verifier=code: {whence}={self._isolation!r}; accepted: {', '.join(ISOLATIONS)}")
         self._limits = Limits(wall_s=wall_s, cpu_s=int(cpu_s), memory_bytes=int(memory_mb) << 20)
         self._workers = workers or min(4, len(os.sched_getaffinity(0)))
+        # raises here, before anything is generated, where the machine cannot isolate programs as it was asked to
+        run_in_jail("def one(): return 1", "one", "one()", limits=self._limits, isolation=self._isolation)
         self._cache: dict[tuple[str, _Problem], Outcome] = {}
         self._lock = threading.Lock()
         self._warned = False

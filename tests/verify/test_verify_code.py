@@ -192,7 +192,7 @@ def test_without_bubblewrap_our_own_namespaces_are_used_and_by_name_it_is_refuse
     assert not bwrap.exists()
     assert run_one("auto") == Outcome(True, False, "isolation: namespaces", "namespaces")
     with pytest.raises(UsageError, match="bubblewrap is not installed"):
-        run_one("bubblewrap")
+        CodeVerifier(isolation="bubblewrap")
 
 
 def test_a_bubblewrap_that_does_not_work_is_said(bwrap: Path) -> None:

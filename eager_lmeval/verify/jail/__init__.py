@@ -20,9 +20,9 @@ was reached. What a program can do is return the right values.
 **What a program can reach.** With namespaces, bubblewrap's or our own: a network without interfaces; a root file system
 of a few read-only system folders, this interpreter and one small in-memory folder; only the processes of its own run,
 which the kernel kills together when the keeper ends. In every case: a new minimal environment, an unused user number
-where the caller is root, no capabilities, no new privileges, no system call that makes memory outside processes, sockets
-or namespaces (`syscalls`), no files but those (`files`), limits on processor time, wall time, address space, resident
-memory of all its processes together, processes, file size, open files, and output that goes nowhere.
+where the caller is root, no capabilities, no new privileges, no system call that makes memory outside processes,
+sockets or namespaces (`syscalls`), no files but those (`files`), limits on processor time, wall time, address space,
+resident memory of all its processes together, processes, file size, open files, and output that goes nowhere.
 
 **What is not defended.** Bugs of the kernel in what the filter lets through. Between two looks at its memory a run can
 write some more; pipes and socket pairs hold up to 208 MiB. SECURITY.md has all bounds, and what is missing where the
@@ -30,6 +30,6 @@ machine refuses namespaces or the kernel lacks one of the walls; every result sa
 dataset's: they are held to the same limits, but trusted not to lie.
 
 **What differs from running program and tests in one process.** An answer tells what has become of the arguments, so a
-test sees them changed in place (`values`). Neither side can be handed a function, or an object of a class that the prompt
-does not define; a test that needs it fails, and the note says so.
+test sees them changed in place (`values`). Neither side can be handed a function, or an object of a class that the
+prompt does not define; a test that needs it fails, and the note says so.
 """
