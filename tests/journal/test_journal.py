@@ -25,12 +25,13 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def some_tree() -> Tree:
-    root = Sequence(
-        (0,), [3, 1, 0], weight=0.75, finish="stop", text="a\u2028b", entropies=[0.1, 1 / 3, 0.0], logprob=-2.5
-    )
-    child = root.fork(2, 1, 1 / 3)
+    root = Sequence((0,), [3], copies=3, weight=0.75, text="a\u2028b", entropies=[0.1, 1 / 3, 0.0], logprob=-2.5)
+    child = root.fork((0, 1, 2), token=2, entropy=1 / 3, logprob=-0.1)
+    root.tokens += [1, 0]
     child.tokens.append(0)
-    child.finish, child.weight, child.text, child.answer_at = "length", 0.25, "ä\n\r", None
+    root.finish = "stop"
+    child.copies, child.weight = 1, 0.25
+    child.finish, child.text, child.answer_at = "length", "ä\n\r", None
     return Tree(PROMPT, [root, child], prefill_tokens=2)
 
 

@@ -90,7 +90,7 @@ def test_every_sequence_is_the_one_that_one_process_makes(runs, ranks, call):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_ledger_and_the_costs_are_those_of_one_process(runs, ranks):
     reported = pools(runs.plans[ranks])
-    assert len(reported) == len(runs.alone_pools) == 8
+    assert len(reported) == len(runs.alone_pools) == 9
     for several, alone in zip(reported, runs.alone_pools, strict=True):
         for figure in ("task", "options", "ledger", "sequences", "branches", "tokens", "prefill_tokens", "labels_used"):
             assert several[figure] == alone[figure]
