@@ -31,7 +31,7 @@ from eager_lmeval.pools.record import Spent, pool_record, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.pools.response import TreeRecord, deal
 from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
-from eager_lmeval.pools.vote import elect, get_voter
+from eager_lmeval.pools.vote import elect, get_classify, get_voter
 from eager_lmeval.processes.failures import announce_uncaught, failing_together
 from eager_lmeval.processes.ranks import ALONE, HARNESS, ProcessGroup, Ranks
 from eager_lmeval.verify import Verifier
@@ -104,13 +104,16 @@ class EagerLM(HFLM):
         if truncated and not self.rank:
             log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
         voters = [get_voter(pool.task, pool.options) for pool in pools]
+        classifiers = [get_classify(pool.task, pool.options) for pool in pools]
         runs, engines = [], []
-        for pool, judge, shelf in zip(pools, self._judges(pools), self._shelves(pools), strict=True):
+        given = zip(pools, self._judges(pools), classifiers, self._shelves(pools), strict=True)
+        for pool, judge, classify, shelf in given:
             progress = Progress(pool.task, quiet)
             engines.append(self._engine(pool.options, progress))
             owners = [request.rank for request in pool.requests]
+            visible = pool.visible_sequences
             run = PoolRun(
-                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf, pool.visible_sequences
+                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf, visible, classify
             )
             runs.append(run)
         results = grow_pools(runs, ranks)
@@ -132,11 +135,10 @@ class EagerLM(HFLM):
         by_place: dict[int, str] = {}
         empty_votes = []
         for pool, voter, result in zip(pools, voters, results, strict=True):
-            context = tree_context(pool, result)
             mine = [request for request in pool.requests if request.rank == self._ranks.rank]
             empty_votes.append(0)
-            for request, tree in zip(mine, result.trees, strict=True):
-                record = TreeRecord(tree.to_record() | context)
+            for place, (request, tree) in enumerate(zip(mine, result.trees, strict=True)):
+                record = TreeRecord(tree.to_record() | tree_context(pool, result, place))
                 sequences = tree.sequences
                 if voter is not None:
                     elected = elect(tree, record, voter)

@@ -14,7 +14,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.instances import ask_for_trees
-from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant, verifier_of
+from eager_lmeval.scores.scoring import Rules, draws_are_independent, metrics, records, score, variant, verifier_of
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -58,10 +58,10 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
         name = variant(trees)
         for instance, tree in zip(self.instances, trees, strict=True):
             instance.filtered_resps[name] = tree
-        if self._rules.ks and any(tree["num_branches"] for tree in trees):
+        if self._rules.ks and not all(map(draws_are_independent, trees)):
             log.warning(
-                "task %r: the sequences of a tree are not independent draws, so pass@k and cons@k over them are not "
-                "what k independent samples would score; pass_rate_w and cons_w@max come closer (see docs/results.md)",
+                "task %r: the sequences of a tree are no independent draws, so pass@k and cons@k are not scored; take "
+                "pass_rate_w and cons_w@max, or strategy=parallel (see docs/results.md)",
                 self.config.task,
             )
         instances: list[Instance] = self.instances

@@ -87,12 +87,18 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    strategy: Literal["parallel", "init", "adapt", "eager"] = "init"
+    strategy: Literal["parallel", "init", "adapt", "eager", "consistency"] = "init"
     max_sequences: int = Field(32, ge=1)
     """M: the sequences a prompt may have in stage 1."""
+    round_sequences: OptionalInt = Field(None, ge=1)
+    """`consistency`: the sequences that a prompt may get in one round; none: a quarter of `max_sequences`."""
+    settled_at: float = Field(0.95, gt=0.5, lt=1)
+    """A vote is settled when its leader is the mode of the model's answers with this probability."""
+    signal: Literal["saturated", "unsettled"] = "saturated"
+    """`adapt`: who shares the surplus, prompts that reached `max_sequences` or those whose vote is not settled."""
     branching: Literal["top2", "systematic", "none"] = "top2"
     """How sequences branch: `top2` is the paper's fork into the two most likely tokens, `systematic` deals copies over
-    the next-token distribution without bias, `none` grows independent roots."""
+    the next-token distribution without bias, `none` (for `consistency`) grows independent roots."""
     fan_out: OptionalInt = Field(None, ge=2)
     """`systematic`: the most tokens that a sequence may split into at once; none: as many as it has copies."""
     entropy_threshold: float = Field(2.0, ge=0)
@@ -138,6 +144,16 @@ class Options(BaseModel):
         if self.extra_cap.endswith("M"):
             return math.floor(float(self.extra_cap[:-1]) * self.max_sequences)
         return int(self.extra_cap)
+
+    @property
+    def round_size(self) -> int:
+        """Sequences that a round of `consistency` may make of a prompt."""
+        return min(self.max_sequences, self.round_sequences or max(1, self.max_sequences // 4))
+
+    @property
+    def asks_whether_settled(self) -> bool:
+        """Whether a vote decides which prompts get more sequences."""
+        return self.strategy == "consistency" or (self.strategy == "adapt" and self.signal == "unsettled")
 
     @property
     def greedy(self) -> bool:
@@ -282,7 +298,7 @@ def _check_branching(options: Options, given: Mapping[str, Any], prefix: str) ->
 
 def _check(options: Options, prefix: str) -> None:
     """Limits that concern more than one option."""
-    if options.strategy != "parallel" and options.branching == "none":
+    if options.strategy not in ("parallel", "consistency") and options.branching == "none":
         raise UsageError(
             f"{prefix}branching=none with strategy={options.strategy} is one sequence a prompt: take strategy=parallel "
             f"for independent sequences, or branching=systematic"

@@ -1,4 +1,4 @@
-"""What the four strategies do (SPEC 5): the runs of stage 1, who gets the surplus, the runs of stage 2. No state."""
+"""What the strategies do (SPEC 5): the runs of stage 1, who gets the surplus, the runs of stage 2. No state."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eager_lmeval.algorithm.budget import share_surplus
+from eager_lmeval.algorithm.consistency import Classify, agreement
 from eager_lmeval.algorithm.growth import Itinerary, Run
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.tree import Prompt, Tree
 
 __all__ = [
     "Judge",
+    "Standing",
     "Summary",
     "eligible",
     "first_stage",
@@ -19,6 +21,7 @@ __all__ = [
     "restart_threshold",
     "second_stage",
     "share_out",
+    "standing",
     "summarize",
 ]
 
@@ -35,6 +38,8 @@ class Summary(NamedTuple):
     correct: bool
     entropies: tuple[float, ...] = ()
     """Nats; only where the gate of stage 2 depends on them."""
+    agreement: float | None = None
+    """The probability that the vote's leader is the mode, where the options ask for it."""
 
     def joined(self, other: Summary) -> Summary:
         return Summary(
@@ -43,15 +48,43 @@ class Summary(NamedTuple):
             self.tokens + other.tokens,
             self.correct or other.correct,
             self.entropies + other.entropies,
+            self.agreement if other.agreement is None else other.agreement,
         )
 
 
-def first_stage(prompt: Prompt, options: Options, roots: int = 0) -> Itinerary:
-    """Stage 1 of a prompt: one tree behind the gate, or for `parallel` what it lacks of M roots beyond ``roots``."""
+class Standing(NamedTuple):
+    """What a reader of a tree has to know of how its strategy went."""
+
+    rate_roots: int | None
+    """The first roots, made whatever had been found: the weighted pass rate is taken over them (SPEC 6). None: all."""
+    rounds: int | None = None
+    """Rounds of stage 1, where a vote decided how many."""
+    settled: bool | None = None
+    """Whether the vote was settled when stage 1 ended, where that was asked."""
+
+
+def first_stage(part: Tree, options: Options, roots: int = 0, classify: Classify | None = None) -> Itinerary:
+    """Stage 1 of a prompt, grown into ``part``.
+
+    One root, or for `parallel` what the prompt lacks of M roots beyond ``roots``; for `consistency` root after root
+    until the vote is settled, which ``classify`` is for.
+    """
     if options.strategy == "parallel":
-        yield Run(prompt, first_root=roots, roots=options.max_sequences - roots)
+        yield Run(part.prompt, first_root=roots, roots=options.max_sequences - roots)
+    elif options.strategy == "consistency":
+        assert classify is not None, "strategy consistency has a vote"
+        yield from _rounds(part, options, classify)
     else:
-        yield grow_root(prompt, options, options.max_sequences)
+        yield grow_root(part.prompt, options, options.max_sequences)
+
+
+def _rounds(part: Tree, options: Options, classify: Classify) -> Itinerary:
+    left = options.max_sequences
+    while left and (not part.sequences or agreement(part, classify) < options.settled_at):
+        number = min(options.round_size, left)
+        left -= number
+        so_far = part.entropies() if options.dynamic_percentile is not None else ()
+        yield grow_root(part.prompt, options, number, part.num_roots, entropies_so_far=so_far, may_continue=bool(left))
 
 
 def grow_root(prompt: Prompt, options: Options, number: int, first_root: int = 0, **more: Any) -> Run:
@@ -66,18 +99,39 @@ def grow_root(prompt: Prompt, options: Options, number: int, first_root: int = 0
     return Run(prompt, first_root, copies=None, branching=options.gate(cap=number), **more)
 
 
-def summarize(tree: Tree, options: Options, judge: Judge | None) -> Summary:
-    """Stage 1 of a prompt, or as much of it as is here. ``judge`` is asked by `eager` alone."""
-    correct = options.strategy == "eager" and judge is not None and judge(tree)
-    may_get_more = (options.strategy == "adapt" and tree.num_sequences >= options.max_sequences) or (
-        options.strategy == "eager" and not correct
+def summarize(tree: Tree, options: Options, judge: Judge | None = None, classify: Classify | None = None) -> Summary:
+    """Stage 1 of a prompt, or as much of it as is here.
+
+    ``judge`` is asked by `eager` alone, ``classify`` where the options ask whether the vote is settled.
+    """
+    summary = Summary(
+        tree.num_sequences,
+        tree.num_roots,
+        tree.tokens,
+        correct=options.strategy == "eager" and judge is not None and judge(tree),
+        agreement=agreement(tree, classify) if options.asks_whether_settled and classify is not None else None,
     )
-    entropies = tuple(tree.entropies()) if may_get_more and options.dynamic_percentile is not None else ()
-    return Summary(tree.num_sequences, tree.num_roots, tree.tokens, correct, entropies)
+    if options.dynamic_percentile is not None and eligible([summary], options):
+        return summary._replace(entropies=tuple(tree.entropies()))
+    return summary
+
+
+def standing(first: Summary, options: Options) -> Standing:
+    """Of a prompt whose stage 1 this is."""
+    in_rounds = options.strategy == "consistency"
+    one_round = options.round_size if in_rounds and options.branching == "none" else 1
+    return Standing(
+        rate_roots=one_round if in_rounds or (options.strategy != "parallel" and options.branching != "top2") else None,
+        rounds=-(-first.roots // one_round) if first.agreement is not None else None,
+        settled=first.agreement >= options.settled_at if first.agreement is not None else None,
+    )
 
 
 def eligible(first: Sequence[Summary], options: Options) -> list[int]:
     """Places of the prompts that may get of the surplus, in the order in which a remainder goes round."""
+    if options.asks_whether_settled:
+        doubts = {place: summary.agreement or 0.0 for place, summary in enumerate(first)}
+        return sorted((place for place, sure in doubts.items() if sure < options.settled_at), key=doubts.__getitem__)
     saturated = [summary.sequences >= options.max_sequences for summary in first]
     if options.strategy == "adapt":
         return [place for place, full in enumerate(saturated) if full]

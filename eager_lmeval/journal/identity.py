@@ -31,12 +31,15 @@ IRRELEVANT = frozenset(
 )
 """Arguments that change no answer to a given list of token ids."""
 
-NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay", "reallocation"})
+NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay", "reallocation", "signal"})
 """Options of stage 2. How much is granted, and how θ falls then, stands in the name of the part."""
 NOT_OF_A_TREE = frozenset(
-    {"max_rows", "preset", "label", "verifier", "respond", "do_sample", "max_gen_toks", "think_end_token"}
+    {
+        *("max_rows", "preset", "label", "verifier", "respond", "do_sample", "max_gen_toks", "think_end_token"),
+        *("round_sequences", "settled_at"),  # but of `consistency`
+    }
 )
-"""What changes no sequence: labels decide grants; or what stands in the key as what it resolves to."""
+"""What changes no sequence: labels and votes decide grants; or what stands in the key as what it resolves to."""
 OF_BRANCHING = frozenset(
     {
         *("max_sequences", "branching", "fan_out", "entropy_threshold", "think_gate"),
@@ -75,7 +78,13 @@ def prompt_key(
     `init`, `adapt` and `eager` is one tree, and a root of `parallel` is the same whatever M is.
     """
     chosen = options.model_dump(mode="json", exclude=set(NOT_OF_STAGE_1 | NOT_OF_A_TREE))
-    if options.strategy == "parallel":
+    if options.strategy == "consistency":
+        chosen |= {
+            "verifier": options.verifier,
+            "round_sequences": options.round_size,
+            "settled_at": options.settled_at,
+        }
+    elif options.strategy == "parallel":
         chosen = {name: value for name, value in chosen.items() if name not in OF_BRANCHING}
     else:
         chosen["strategy"] = "one root"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["TREE", "grant_part", "roots_part", "successive_roots"]
+__all__ = ["ROUNDS", "TREE", "grant_part", "roots_part", "successive_roots"]
 
 TREE = "tree"
-"""Stage 1 of a prompt behind a gate."""
+"""Stage 1 of a prompt: one root and what branched off it."""
+ROUNDS = "rounds"
+"""Stage 1 of `consistency`: root after root until the vote was settled."""
 
 
 def roots_part(first: int, roots: int) -> str:

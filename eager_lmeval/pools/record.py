@@ -56,15 +56,17 @@ def pool_record(
     }
 
 
-def tree_context(pool: Pool, result: PoolResult) -> dict[str, Any]:
-    """What a tree's record says of the run that it comes from."""
+def tree_context(pool: Pool, result: PoolResult, place: int) -> dict[str, Any]:
+    """What the record of the tree at a place in the result says of the run that it comes from."""
     options = pool.options
     return {
         "task": pool.task,
         "strategy": options.strategy,
+        "branching": options.branching,
         "max_sequences": options.max_sequences,
         "entropy_threshold": options.entropy_threshold,
         "temperature": options.temperature,
         "seed": options.seed,
         "labels_used": result.labels_used,
+        **result.standings[place]._asdict(),
     }

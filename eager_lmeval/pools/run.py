@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 
 from eager_lmeval.algorithm import strategy
 from eager_lmeval.algorithm.budget import Ledger, surplus
+from eager_lmeval.algorithm.consistency import Classify
 from eager_lmeval.algorithm.growth import RunSource
 from eager_lmeval.algorithm.options import Options
-from eager_lmeval.algorithm.strategy import Judge, Summary
+from eager_lmeval.algorithm.strategy import Judge, Standing, Summary
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
-from eager_lmeval.journal.parts import TREE, grant_part, roots_part, successive_roots
+from eager_lmeval.journal.parts import ROUNDS, TREE, grant_part, roots_part, successive_roots
 from eager_lmeval.journal.shelf import NO_SHELF, Shelf
 from eager_lmeval.pools.stage import Stage, Work
 from eager_lmeval.processes.ranks import ALONE, Ranks
@@ -80,6 +81,8 @@ class PoolResult:
     prompts_reused: int
     """Prompts of which something came from the journal, on any rank."""
     labels_used: bool
+    standings: list[Standing]
+    """By tree: what a reader has to know of how the strategy went."""
 
 
 def grow_pool(
@@ -88,9 +91,13 @@ def grow_pool(
     engine: Engine,
     judge: Judge | None = None,
     watcher: Watcher | None = None,
+    classify: Classify | None = None,
 ) -> PoolResult:
-    """Grows one tree a prompt by the options' strategy. ``judge`` is needed by `eager` and used by nothing else."""
-    (result,) = grow_pools([PoolRun(prompts, options, engine, judge, watcher)], ALONE)
+    """Grows one tree a prompt by the options' strategy.
+
+    ``judge`` is needed by `eager` and used by nothing else, ``classify`` by what asks whether a vote is settled.
+    """
+    (result,) = grow_pools([PoolRun(prompts, options, engine, judge, watcher, classify=classify)], ALONE)
     return result
 
 
@@ -123,13 +130,16 @@ class PoolRun:
         owners: Seq[int] | None = None,
         shelf: Shelf = NO_SHELF,
         visible: int | None = None,
+        classify: Classify | None = None,
     ) -> None:
         """``visible``: how many sequences of a prompt anything can see; None: all."""
         assert options.strategy != "eager" or judge is not None, "strategy eager has a judge"
+        assert not options.asks_whether_settled or classify is not None, "what asks for a vote has classes"
         self._prompts = prompts
         self._options = options
         self._engine = engine
         self._judge = judge
+        self._classify = classify
         self._watcher = watcher
         self._ranks = ranks
         self._owners = owners or [ranks.rank] * len(prompts)
@@ -141,6 +151,7 @@ class PoolRun:
         self._tokens_reused = 0
         self._spent = 0
         self._ledger: Ledger
+        self._first: list[Summary]
         self.seconds = 0.0
         """Wall time of this rank's work, without waiting for others."""
 
@@ -155,15 +166,20 @@ class PoolRun:
                     roots == self._options.max_sequences,
                 )
             else:
-                roots, name, done = 0, TREE, self._reuse(place, TREE) is not None
+                roots, name = 0, ROUNDS if self._options.strategy == "consistency" else TREE
+                done = self._reuse(place, name) is not None
             if not done:
-                itinerary = strategy.first_stage(prompt, self._options, roots)
-                work.append(Work(place, name, Tree(prompt), itinerary))
+                part = Tree(prompt)
+                itinerary = strategy.first_stage(part, self._options, roots, self._classify)
+                work.append(Work(place, name, part, itinerary))
         self._run(work, None)
 
     def summaries(self) -> dict[int, Summary]:
         """Stage 1 of what this rank holds, by place."""
-        return {place: strategy.summarize(tree, self._options, self._judge) for place, tree in self._here.items()}
+        return {
+            place: strategy.summarize(tree, self._options, self._judge, self._classify)
+            for place, tree in self._here.items()
+        }
 
     def grow_second(self, summaries: Iterable[Mapping[int, Summary]]) -> None:
         """Shares the surplus by all ranks' summaries, and grows what was granted."""
@@ -172,7 +188,7 @@ class PoolRun:
         for of_rank in summaries:
             for place, summary in of_rank.items():
                 by_place[place] = by_place[place].joined(summary) if place in by_place else summary
-        first = [by_place[place] for place in range(len(self._prompts))]
+        first = self._first = [by_place[place] for place in range(len(self._prompts))]
         used = [summary.sequences for summary in first]
         left = surplus(options.max_sequences, used)
         eligible = strategy.eligible(first, options)
@@ -230,7 +246,8 @@ class PoolRun:
         ledger = self._ledger.with_spent(totals.spent)
         ledger.check_balance()
         labels_used = self._options.strategy == "eager"
-        return PoolResult(list(mine.values()), ledger, totals, len(reused), labels_used)
+        standings = [strategy.standing(self._first[place], self._options) for place in mine]
+        return PoolResult(list(mine.values()), ledger, totals, len(reused), labels_used, standings)
 
     def _reuse_roots(self, place: int) -> int:
         """Takes what the journal has of a prompt's roots; how many from the first on, the same on all ranks."""

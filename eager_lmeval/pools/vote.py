@@ -1,35 +1,51 @@
-"""The response that a vote of a prompt's sequences chooses (SPEC 7, `respond: vote`). Sees no document and no label."""
+"""Votes of a prompt's sequences: the response they choose (SPEC 7), when they are settled. Sees no label."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eager_lmeval.algorithm.consistency import Classify
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.tree import Tree
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify import Verifier, get_verifier
 from eager_lmeval.verify.vote import leaders
 
-__all__ = ["elect", "get_voter"]
+__all__ = ["elect", "get_classify", "get_voter"]
 
 
 def get_voter(task: str, options: Options) -> Verifier | None:
     """The verifier that says which answers are equal; None where nothing is voted on. UsageError if it cannot."""
-    if options.respond != "vote":
+    return _without_label(task, options, "respond=vote") if options.respond == "vote" else None
+
+
+def get_classify(task: str, options: Options) -> Classify | None:
+    """Which answers are equal, for options that ask whether a vote is settled. UsageError if that cannot be told."""
+    if not options.asks_whether_settled:
         return None
+    asking = "strategy=consistency" if options.strategy == "consistency" else "signal=unsettled"
+    verifier = _without_label(task, options, asking)
+
+    def classify(answers: Sequence[str | None]) -> list[int | None]:
+        return [graded.answer_class for graded in verifier.grade(answers, None)]
+
+    return classify
+
+
+def _without_label(task: str, options: Options, asking: str) -> Verifier:
     if options.verifier is None:
         raise UsageError(
-            f"task {task!r}: respond=vote needs a verifier to tell which answers are equal; give verifier=math, choice "
-            f"or exact"
+            f"task {task!r}: {asking} needs a verifier to tell which answers are equal; give verifier=math, choice or "
+            f"exact"
         )
     verifier = get_verifier(options.verifier)
     try:
         verifier.grade([], None)
     except Exception as error:  # another package's verifier may know of no grading without a label
         raise UsageError(
-            f"task {task!r}: respond=vote cannot be had with verifier={options.verifier} ({error}); give "
-            f"verifier=math, choice or exact"
+            f"task {task!r}: {asking} cannot be had with verifier={options.verifier} ({error}); give verifier=math, "
+            f"choice or exact"
         ) from error
     return verifier
 

@@ -36,6 +36,7 @@ __all__ = [
     "Metric",
     "Rules",
     "answer_text",
+    "draws_are_independent",
     "metrics",
     "records",
     "score",
@@ -45,6 +46,9 @@ __all__ = [
 
 COSTS = ("tokens", "sequences", "branches")
 """Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
+
+_VOTED = ("settled", "rounds")
+"""What there is of documents whose vote decided how many sequences they got: was it settled, in how many rounds."""
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
@@ -110,6 +114,7 @@ def metrics(rules: Rules) -> dict[str, Metric]:
     table += [Metric(name, total, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(name, _common) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")]
+    table += [Metric("settled", mean), Metric("rounds", mean)]
     table += [Metric("labels_used", max), Metric("verifier_note", _common_notes)]
     return {metric.name: metric for metric in table}
 
@@ -127,19 +132,26 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         for grade, sequence in zip(graded, sequences if graded else [], strict=True)
     ]
     equal = [vote._replace(weight=1.0) for vote in votes]
+    rate_roots = record.get("rate_roots")
+    of_rate = [
+        vote
+        for vote, sequence in zip(votes, sequences, strict=False)
+        if rate_roots is None or sequence["path"][0] < rate_roots
+    ]
+    independent = draws_are_independent(record)
     scores = {
         "pass@max": pass_at_max(votes),
         "cons@max": consensus(equal, rules.tie) if votes else math.nan,
         "pass_rate": pass_rate(equal),
-        "pass_rate_w": pass_rate(votes),
+        "pass_rate_w": pass_rate(of_rate),
         "cons_w@max": consensus(votes, rules.tie) if votes else math.nan,
     }
     counts = {"scored": float(bool(votes))}
     correct = sum(vote.correct for vote in votes)
     for k in rules.ks:
-        scores[f"pass@{k}"] = pass_at_k(len(votes), correct, k)
-        scores[f"cons@{k}"] = consensus_at_k(equal, k, rules.tie)
-        counts[f"scored@{k}"] = float(len(votes) >= k)
+        scores[f"pass@{k}"] = pass_at_k(len(votes), correct, k) if independent else math.nan
+        scores[f"cons@{k}"] = consensus_at_k(equal, k, rules.tie) if independent else math.nan
+        counts[f"scored@{k}"] = float(independent and len(votes) >= k)
     costs = {
         "tokens": _number(record["tokens"]),
         "sequences": float(record["num_sequences"]),
@@ -161,8 +173,14 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "entropy_threshold": _number(record.get("entropy_threshold")),
         "temperature": _number(record.get("temperature")),
         "labels_used": float(record["labels_used"]),
+        **({name: float(record[name]) for name in _VOTED} if record.get("settled") is not None else {}),
         **({"verifier_note": _notes(graded)} if doc["eager"]["verifier"] == "code" else {}),
     }
+
+
+def draws_are_independent(record: Mapping[str, Any]) -> bool:
+    """Whether a record's sequences are independent draws, as pass@k and cons@k need them: no tree's are."""
+    return record.get("strategy", "none") in ("none", "parallel")
 
 
 def verifier_of(doc: Mapping[str, Any]) -> Verifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from scripted import NumberTokenizer, sampling_of
 from tiny_models import NAMES, VOCAB, WINDOW, tiny_model
 
 from eager_lmeval.algorithm.options import Options, resolve
-from eager_lmeval.algorithm.tree import Prompt, Sequence
+from eager_lmeval.algorithm.tree import Prompt
+from eager_lmeval.algorithm.tree import Sequence as Grown
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.text import TextStopper, Thinking
 from eager_lmeval.engine.transformers.runner import ModelRunner
@@ -25,6 +27,7 @@ PROMPT_LENGTHS = (3, 1, 11, 2 * WINDOW, 5)
 SAMPLED = {"max_sequences": 4, "entropy_threshold": 2.2, "temperature": 0.8, "max_gen_toks": 16, "seed": 7}
 GREEDY = SAMPLED | {"temperature": 0.0}
 SYSTEMATIC = {"branching": "systematic", "entropy_threshold": 1.9}
+CONSISTENCY = {"strategy": "consistency", "verifier": "exact", "max_sequences": 8, "settled_at": 0.8}
 REFERENCE = {"preset": "reference", "branch_window": 5}
 CASES: dict[str, dict[str, Any]] = {
     "parallel": SAMPLED | {"strategy": "parallel", "top_k": 12, "top_p": 0.9},
@@ -42,6 +45,14 @@ CASES: dict[str, dict[str, Any]] = {
     "init, systematic by two": SAMPLED | SYSTEMATIC | {"strategy": "init", "fan_out": 2, "max_sequences": 11},
     "adapt, systematic": SAMPLED | SYSTEMATIC | {"strategy": "adapt", "entropy_threshold": 1.5, "fan_out": 3},
     "eager, systematic": SAMPLED | SYSTEMATIC | {"strategy": "eager", "think_end_token": END_OF_THINKING},
+    "adapt, systematic, unsettled": SAMPLED
+    | SYSTEMATIC
+    | {"strategy": "adapt", "signal": "unsettled", "verifier": "exact", "max_sequences": 8},
+    "adapt, unsettled": SAMPLED | {"strategy": "adapt", "signal": "unsettled", "verifier": "exact", "top_k": 9},
+    "consistency": SAMPLED | CONSISTENCY,
+    "consistency, none": SAMPLED | CONSISTENCY | {"branching": "none", "top_p": 0.9},
+    "consistency, systematic": SAMPLED | CONSISTENCY | SYSTEMATIC | {"max_sequences": 9, "round_sequences": 4},
+    "consistency, top2, percentile": SAMPLED | CONSISTENCY | {"dynamic_percentile": 60, "round_sequences": 3},
     "eager at temperature 0, reference": GREEDY | {"strategy": "eager", "preset": "reference", "extra_cap": "4M"},
 }
 
@@ -66,12 +77,21 @@ def correct(sequences: list[list[int]]) -> bool:
     return any(sum(tokens) % 5 == 0 for tokens in sequences)
 
 
+def answer(tokens: list[int]) -> int | None:
+    """Stands for a verifier's classes; every fourth sequence or so has no answer."""
+    return sum(tokens) % 4 or None
+
+
+def classify(texts: Sequence[str | None]) -> list[int | None]:
+    return [None if text is None else answer([int(number) for number in text.split()]) for text in texts]
+
+
 def by_engine(model: str, options: Options, of: list[Prompt], max_rows: int) -> tuple[PoolResult, Engine]:
     thinking = Thinking("</think>", (END_OF_THINKING,)) if options.think_end_token == END_OF_THINKING else None
     stopper = TextStopper(NumberTokenizer(), EOS, thinking=thinking)
     engine = Engine(ModelRunner(tiny_model(model)), stopper, sampling_of(options), options.seed, max_rows)
     judge = lambda tree: correct([sequence.tokens for sequence in tree.sequences])  # noqa: E731 - the judge, named
-    return grow_pool(of, options, engine, judge), engine
+    return grow_pool(of, options, engine, judge, classify=classify), engine
 
 
 KNOWN: dict[str, dict[tuple[int, ...], list[float]]] = {}
@@ -98,13 +118,16 @@ def by_oracle(model: str, options: Options) -> OraclePool:
         threshold_decay=options.threshold_decay,
         branching=options.branching,
         fan_out=options.fan_out,
+        round_size=options.round_size,
+        settled_at=options.settled_at,
+        signal=options.signal,
         eos=EOS,
     )
     pool = [(prompt.context, prompt.token_ids) for prompt in prompts(options)]
-    return Oracle(tiny_model(model), TASK, settings, KNOWN.setdefault(model, {})).pool(pool, correct)
+    return Oracle(tiny_model(model), TASK, settings, KNOWN.setdefault(model, {})).pool(pool, correct, answer)
 
 
-def assert_same_sequence(sequence: Sequence, leaf: Leaf) -> None:
+def assert_same_sequence(sequence: Grown, leaf: Leaf) -> None:
     assert sequence.path == leaf.path
     assert sequence.tokens == leaf.tokens
     assert (sequence.branch_at, sequence.finish) == (leaf.branch_at, leaf.finish)
@@ -143,7 +166,7 @@ EVERY = [
 def test_engine_grows_the_oracles_trees_whatever_the_rows(model: str, case: str) -> None:
     options = resolve(CASES[case])
     expected = by_oracle(model, options)
-    few = 2 if options.branching == "systematic" else options.max_sequences
+    few = options.max_sequences if options.branching == "top2" else 2
     for max_rows in (few, 4 * options.max_sequences, 64):
         result, _ = by_engine(model, options, prompts(options), max_rows)
         assert_same(result, expected)

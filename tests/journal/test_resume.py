@@ -24,7 +24,7 @@ from eager_lmeval.processes.ranks import Board
 
 
 def call(strategy: str, docs: int = 6, **options: Any) -> Call:
-    given = {"strategy": strategy, "max_sequences": 4, "entropy_threshold": 1.6}
+    given = {"strategy": strategy, "max_sequences": 4, "entropy_threshold": 1.6, "verifier": "math"}
     return Call(docs, gen_kwargs=given | options)
 
 
@@ -54,7 +54,7 @@ def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], li
 
 
 @pytest.mark.parametrize("branching", ["top2", "systematic"])
-@pytest.mark.parametrize("strategy", ["parallel", "init", "adapt", "eager"])
+@pytest.mark.parametrize("strategy", ["parallel", "init", "adapt", "eager", "consistency"])
 def test_a_finished_run_is_not_generated_again(tmp_path, decoded, caplog, strategy, branching):
     calls = [call(strategy, branching=branching)]
     first, reported = made(calls, journal=str(tmp_path))
@@ -175,6 +175,14 @@ def test_strategies_share_what_they_have_in_common(tmp_path, decoded):
         assert reported[0]["journal"]["tokens_reused"] >= of_init
 
 
+@pytest.mark.parametrize("other", [{"settled_at": 0.8}, {"round_sequences": 2}, {"verifier": "exact"}])
+def test_rounds_are_found_again_by_the_same_rule_alone(tmp_path, other):
+    made([call("consistency", docs=2)], journal=str(tmp_path))
+    for given, reused in ((other, 0), ({"signal": "unsettled", "extra_cap": "1M"}, 2)):
+        _, reported = made([call("consistency", docs=2, **given)], journal=str(tmp_path))
+        assert reported[0]["journal"]["prompts_reused"] == reused
+
+
 def test_roots_of_parallel_are_found_whatever_the_gate(tmp_path):
     made([call("parallel", docs=2)], journal=str(tmp_path))
     other = call("parallel", docs=2, entropy_threshold=0.1, think_gate=False)
@@ -222,10 +230,13 @@ def test_a_journal_and_the_cache_of_the_harness_work_together(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "records"), [("adapt", 3), ("eager", 7)])
-def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(tmp_path, decoded, strategy, records):
+@pytest.mark.parametrize(
+    ("strategy", "branching", "records"),
+    [("adapt", "top2", 3), ("eager", "top2", 7), ("adapt", "systematic", 4), ("consistency", "systematic", 3)],
+)
+def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(tmp_path, decoded, strategy, branching, records):
     """Killed in stage 1, and in stage 2 or near it: six documents make six records in stage 1."""
-    calls = [call(strategy)]
+    calls = [call(strategy, branching=branching)]
     plan = Plan(str(tmp_path / "killed"), calls, {"journal": str(tmp_path / "journal")})
     assert kill_when(plan, 2, records), "the run ended before it could be killed"
     written = journal_lines(plan)

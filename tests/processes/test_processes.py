@@ -62,6 +62,8 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     calls.append(Call(7, gen_kwargs=gated("adapt", threshold) | {"preset": "reference", "max_rows": 5}))
     calls.append(Call(5, repeats=3))
     calls.append(Call(7, gen_kwargs=gated("eager", threshold) | {"branching": "systematic", "max_rows": 3}))
+    votes = {"strategy": "consistency", "verifier": "math", "branching": "systematic", "round_sequences": 1}
+    calls.append(Call(7, gen_kwargs=gated("consistency", threshold) | votes))
     calls.append(Call(2, tasks=("one", "another"), gen_kwargs=gated("adapt", threshold)))
     demo._pools.clear()
     alone = make_calls(demo, calls)
@@ -78,7 +80,9 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize(
-    "call", range(8), ids=[*STRATEGIES, "reference", "repeats", "systematic", "fewer documents than processes"]
+    "call",
+    range(9),
+    ids=[*STRATEGIES, "reference", "repeats", "systematic", "consistency", "fewer documents than processes"],
 )
 def test_every_sequence_is_the_one_that_one_process_makes(runs, ranks, call):
     several = essence(results(runs.plans[ranks], ranks)[call])
@@ -90,7 +94,7 @@ def test_every_sequence_is_the_one_that_one_process_makes(runs, ranks, call):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_ledger_and_the_costs_are_those_of_one_process(runs, ranks):
     reported = pools(runs.plans[ranks])
-    assert len(reported) == len(runs.alone_pools) == 9
+    assert len(reported) == len(runs.alone_pools) == 10
     for several, alone in zip(reported, runs.alone_pools, strict=True):
         for figure in ("task", "options", "ledger", "sequences", "branches", "tokens", "prefill_tokens", "labels_used"):
             assert several[figure] == alone[figure]

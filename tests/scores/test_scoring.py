@@ -61,10 +61,6 @@ def test_plain_and_weighted_scores_of_a_tree():
             "pass_rate_w": 0.6,
             "cons@max": 0.0,
             "cons_w@max": 1.0,
-            "pass@2": 1 / 2,
-            "cons@2": 1 / 2,
-            "pass@4": 1.0,
-            "cons@4": 0.0,
             "tie_rate": 0.0,
             "no_answer_rate": 1 / 4,
             "truncation_rate": 0.0,
@@ -74,13 +70,41 @@ def test_plain_and_weighted_scores_of_a_tree():
             "mean_sequences": 4.0,
             "mean_branches": 3.0,
             "scored": 1.0,
-            "scored@4": 1.0,
         },
     )
 
 
+def test_k_at_a_time_is_scored_of_independent_draws_and_of_no_tree():
+    sequences = [sequence("62", 0.25), *[sequence("7", 0.25)] * 2, sequence(None, 0.25)]
+    expected = {"pass@2": 1 / 2, "cons@2": 1 / 2, "pass@4": 1.0, "cons@4": 0.0, "scored@2": 1.0}
+    same(score(DOC, tree(*sequences, strategy="parallel")), expected)
+    for strategy in ("init", "adapt", "eager", "consistency"):
+        values = score(DOC, tree(*sequences, strategy=strategy))
+        same(values, dict.fromkeys(expected, math.nan) | {"scored@2": 0.0, "pass@max": 1.0})
+
+
+def test_the_weighted_rate_is_taken_over_the_roots_that_were_made_whatever_had_been_found():
+    first, second, later = (
+        sequence(answer, weight, path=[root])
+        for answer, weight, root in (("62", 0.2, 0), ("7", 0.3, 0), ("62", 0.5, 1))
+    )
+    same(score(DOC, tree(first, second, later, rate_roots=1)), {"pass_rate_w": 0.4, "cons_w@max": 1.0})
+    same(score(DOC, tree(first, second, later, rate_roots=None)), {"pass_rate_w": 0.7})
+    same(score(DOC, tree(first, second, later)), {"pass_rate_w": 0.7})
+
+
+def test_rounds_and_whether_the_vote_was_settled_stand_beside_the_scores_where_it_was_asked():
+    values = [
+        score(DOC, tree(sequence("62", 1.0), settled=settled, rounds=n)) for settled, n in ((True, 1), (False, 4))
+    ]
+    table = metrics(RULES)
+    assert table["settled"].aggregate([value["settled"] for value in values]) == 0.5
+    assert table["rounds"].aggregate([value["rounds"] for value in values]) == 2.5
+    assert not {"settled", "rounds"} & score(DOC, tree(sequence("62", 1.0), settled=None, rounds=None)).keys()
+
+
 def test_fewer_sequences_than_k_are_unscored_and_counted():
-    values = [score(DOC, tree(*[sequence("62", 1 / n)] * n)) for n in (1, 3, 4)]
+    values = [score(DOC, tree(*[sequence("62", 1 / n)] * n, strategy="parallel")) for n in (1, 3, 4)]
     table = metrics(RULES)
     same(values[0], {"pass@4": math.nan, "cons@4": math.nan, "pass@2": math.nan, "scored@2": 0.0})
     column = {name: [value[name] for value in values] for name in values[0]}
@@ -175,7 +199,7 @@ def test_texts_of_a_model_without_trees_count_alike_and_cost_nothing_that_is_kno
 def test_every_value_has_an_aggregate_and_every_score_has_both_error_bars():
     for rules in (Rules(), RULES):
         values, table = score(DOC, tree(sequence("62", 1.0), rules=rules)), metrics(rules)
-        assert set(values) == set(table) - {"verifier_note"}
+        assert set(values) == set(table) - {"verifier_note", "settled", "rounds"}
         scores = [name for name, metric in table.items() if metric.higher_is_better]
         assert len(scores) == 5 + 2 * len(rules.ks)
         order = list(values)

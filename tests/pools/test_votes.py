@@ -1,0 +1,89 @@
+"""What votes decide is decided without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+
+from eager_lmeval.errors import UsageError
+from eager_lmeval.lm import EagerLM
+from eager_lmeval.verify import get_verifier
+
+VOTES: dict[str, dict[str, Any]] = {
+    "consistency, none": {"strategy": "consistency", "branching": "none"},
+    "consistency, systematic": {"strategy": "consistency", "branching": "systematic"},
+    "adapt, unsettled": {
+        "strategy": "adapt",
+        "signal": "unsettled",
+        "branching": "systematic",
+        "settled_at": 0.7,
+    },
+}
+LABELS = ("10", "36", "62", "88", "114", "140")
+
+
+@pytest.fixture(scope="module")
+def demo() -> EagerLM:
+    torch.manual_seed(1234)
+    return EagerLM(pretrained="demo", dtype="float32")
+
+
+def generate(lm: EagerLM, labels: Sequence[str], **given: Any) -> list[str]:
+    """Responses to six sums whose documents say that these are the right answers."""
+    options = {"max_sequences": 4, "entropy_threshold": 0.5, "temperature": 0.9, "max_gen_toks": 48, "verifier": "math"}
+    requests = []
+    for number, label in enumerate(labels):
+        doc = {"answer": label, "eager": {"label": label, "verifier": "math"}}
+        context = f"<|user|>Add {10 + number}+{25 * number}.<|assistant|>"
+        requests.append(Instance("generate_until", doc, (context, options | given), 0, ("some_task", number, 4)))
+    return lm.generate_until([request for request in requests for _ in range(4)], disable_tqdm=True)
+
+
+@pytest.mark.parametrize("votes", VOTES)
+def test_scrambled_labels_change_nothing(demo, votes):
+    trees = [
+        [response.tree for response in generate(demo, labels, **VOTES[votes])]
+        for labels in (LABELS, LABELS[::-1], ["wrong"] * 6)
+    ]
+    assert trees[0] == trees[1] == trees[2]
+    assert {tree["settled"] for tree in trees[0]} == {True, False}, "there was something to decide"
+    assert not any(tree["labels_used"] for tree in trees[0])
+
+
+@pytest.mark.parametrize("votes", VOTES)
+def test_the_verifier_is_asked_for_classes_and_never_shown_a_label(demo, votes, monkeypatch):
+    shown = []
+    verifier = get_verifier("math")
+    grade = type(verifier).grade
+
+    def watched(self: Any, texts: Sequence[str | None], label: str | None) -> Any:
+        shown.append(label)
+        return grade(self, texts, label)
+
+    monkeypatch.setattr(type(verifier), "grade", watched)
+    generate(demo, LABELS, **VOTES[votes])
+    assert len(shown) > 6
+    assert set(shown) == {None}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"strategy": "consistency", "verifier": None}, "strategy=consistency needs a verifier"),
+        ({"strategy": "adapt", "signal": "unsettled", "verifier": None}, "signal=unsettled needs a verifier"),
+        ({"strategy": "consistency", "verifier": "code"}, "strategy=consistency cannot be had with verifier=code"),
+        ({"strategy": "consistency", "settled_at": 0.5}, "settled_at=0.5 is not accepted"),
+        ({"strategy": "consistency", "settled_at": 1}, "settled_at=1 is not accepted"),
+        ({"strategy": "consistency", "round_sequences": 0}, "round_sequences=0 is not accepted"),
+        ({"strategy": "adapt", "signal": "unsetled", "verifier": "math"}, "did you mean 'unsettled'"),
+    ],
+)
+def test_a_vote_that_cannot_be_held_is_one_line(demo, given, said):
+    instance = Instance("generate_until", {}, ("<|user|>Add 1+2.<|assistant|>", given), 0, ("some_task", 0, 1))
+    with pytest.raises(UsageError, match=said) as caught:
+        demo.generate_until([instance], disable_tqdm=True)
+    assert "\n" not in str(caught.value)
