@@ -108,7 +108,7 @@ class EagerLM(HFLM):
         runs, engines = [], []
         given = zip(pools, self._judges(pools), classifiers, self._shelves(pools), strict=True)
         for pool, judge, classify, shelf in given:
-            progress = Progress(pool.task, quiet)
+            progress = Progress(pool.task, quiet, ranks.size)
             engines.append(self._engine(pool.options, progress))
             owners = [request.rank for request in pool.requests]
             visible = pool.visible_sequences

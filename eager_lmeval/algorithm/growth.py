@@ -87,6 +87,11 @@ class Growth:
         return self.run.roots - sum(len(sequence.path) == 1 for sequence in self.sequences)
 
     @property
+    def live(self) -> list[Sequence]:
+        """Those of its sequences that have begun and not ended."""
+        return [sequence for sequence in self.sequences if not sequence.finish]
+
+    @property
     def done(self) -> bool:
         return not self.waiting_roots and all(sequence.finish for sequence in self.sequences)
 

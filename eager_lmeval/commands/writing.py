@@ -12,8 +12,9 @@ from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from tqdm import tqdm
 
-__all__ = ["console", "markdown_cell", "print_text", "save_text"]
+__all__ = ["console", "markdown_cell", "print_text", "progress", "save_text"]
 
 _LOG_WIDTH = 110
 """Columns of a table where the output is no terminal."""
@@ -27,6 +28,15 @@ def console() -> Console:
     if not made.is_terminal:
         made.width = _LOG_WIDTH
     return made
+
+
+def progress(what: str, total: int | None, unit: str) -> tqdm[None]:
+    """A line on standard error for what takes longer than a second; it is gone when that is done."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total, desc=what, unit=unit, delay=1, leave=False, mininterval=0.5 if sys.stderr.isatty() else 30.0
+    )
 
 
 def print_text(text: str) -> None:

@@ -21,6 +21,7 @@ class EngineCounts:
     tokens: int = 0
     """Tokens decoded, by rows in use: a forked token counts once for each side."""
     prefill_tokens: int = 0
+    roots: int = 0
     forks: int = 0
     parked: int = 0
     out_of_memory: int = 0

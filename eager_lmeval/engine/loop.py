@@ -100,6 +100,14 @@ class Engine:
         return len(self.rows) + len(self._incoming)
 
     @property
+    def growths(self) -> list[Growth]:
+        """Those that have begun and not finished."""
+        parked = (placed for of_growth in self._parked.values() for placed in of_growth)
+        rows = [*self.rows, *(placed.row for placed in (*self._incoming, *parked))]
+        tenants = {tenant.age: tenant for tenant in (*(row.tenant for row in rows), *self._rooting)}
+        return [tenant.growth for tenant in tenants.values()]
+
+    @property
     def waiting(self) -> bool:
         """Whether prompts, or roots of prompts, wait for a row."""
         return bool(self._rooting or self._parked) or self._intake.waiting
@@ -124,6 +132,7 @@ class Engine:
         assert tenant.prefix is not None, "a tenant with waiting roots has its prefix"
         growth = tenant.growth
         row = self._row(tenant, growth.start_root())
+        self.stats.roots += 1
         row.first_logits = tenant.prefix.logits
         self._incoming.append(Placed(tenant.prefix.snapshot, row))
         if not growth.waiting_roots:

@@ -32,11 +32,11 @@ class Engine(Protocol):
 class Watcher(Protocol):
     """Is told how far a pool has come."""
 
-    def stage(self, prompts: int, surplus: int | None) -> None:
-        """A stage over so many prompts begins; ``surplus`` is None before stage 1 has ended."""
+    def stage(self, number: int, prompts: int, most: int, surplus: int | None = None) -> None:
+        """Stage 1 or 2 begins, over so many prompts that get ``most`` sequences together at most."""
 
-    def prompt_done(self, tree: Tree, done: int | None = None) -> None:
-        """A prompt has finished the stage here; ``done`` have on all ranks."""
+    def prompt_done(self, part: Tree, done: int) -> None:
+        """A prompt has finished the stage here, which made ``part``; ``done`` have on all ranks."""
 
     def close(self) -> None:
         """The stage has ended here."""
@@ -157,7 +157,7 @@ class PoolRun:
 
     def grow_first(self) -> None:
         """Grows what the journal does not have of stage 1."""
-        work = []
+        work, most = [], 0
         for place, prompt in enumerate(self._prompts):
             if self._options.strategy == "parallel":
                 roots = self._reuse_roots(place)
@@ -172,7 +172,8 @@ class PoolRun:
                 part = Tree(prompt)
                 itinerary = strategy.first_stage(part, self._options, roots, self._classify)
                 work.append(Work(place, name, part, itinerary))
-        self._run(work, None)
+                most += self._options.max_sequences - roots
+        self._run(1, work, most)
 
     def summaries(self) -> dict[int, Summary]:
         """Stage 1 of what this rank holds, by place."""
@@ -276,7 +277,7 @@ class PoolRun:
 
     def _spend(self, grants: dict[int, int], first: Seq[Summary], left: int) -> None:
         """Stage 2."""
-        work = []
+        work, most = [], 0
         for place in strategy.longest_first(grants, first):
             name = grant_part(grants[place], self._options.threshold_decay)
             taken = self._reuse(place, name)
@@ -284,22 +285,25 @@ class PoolRun:
                 part = Tree(self._prompts[place])
                 itinerary = strategy.second_stage(part, first[place], grants[place], self._options)
                 work.append(Work(place, name, part, itinerary))
+                most += grants[place]
             else:
                 self._spent += taken
-        self._spent += self._run(work, left)
+        self._spent += self._run(2, work, most, left)
 
-    def _run(self, work: Seq[Work], left: int | None) -> int:
+    def _run(self, number: int, work: Seq[Work], most: int, left: int | None = None) -> int:
         """Runs one stage; returns the number of sequences that it made here."""
         if not work:
             return 0
         if self._watcher:
-            self._watcher.stage(len(work), left)
+            self._watcher.stage(number, len(work), most, left)
         started = time.perf_counter()
         stage = Stage(work, self._ranks.queue(len(work)), self._keep)
-        self._engine.run(stage)
+        try:
+            self._engine.run(stage)
+        finally:
+            if self._watcher:
+                self._watcher.close()
         self.seconds += time.perf_counter() - started
-        if self._watcher:
-            self._watcher.close()
         return stage.sequences
 
     def _keep(self, work: Work, done: int) -> None:
@@ -307,7 +311,7 @@ class PoolRun:
         tree = self._here.setdefault(work.place, Tree(work.part.prompt))
         _join(tree, work.part.sequences, work.part.prefill_tokens)
         if self._watcher:
-            self._watcher.prompt_done(tree, done)
+            self._watcher.prompt_done(work.part, done)
 
 
 def _join(tree: Tree, sequences: Seq[Sequence], prefill_tokens: int) -> None:

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the forecasts, and a recommendation where a target was given; 1 if no θ reaches the target."""
     from eager_lmeval.commands.calibrate.pilot import forecast, read_pilot
     from eager_lmeval.commands.runs import find_run
+    from eager_lmeval.commands.writing import progress
 
     if args.write and args.target_tokens is None and args.target_saving is None:
         raise UsageError("--write needs --target-tokens or --target-saving, which choose what to write")
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {remark}", file=sys.stderr)
     task = _task(pilot, args.task)
     pool = _pool(pilot, task)
-    prompts = read_pilot(pilot, task)
+    with progress(f"reading {task}", pilot.documents(task), " prompts") as bar:
+        prompts = read_pilot(pilot, task, bar.update)
     count = args.prompts or (pilot.results.get("n-samples") or {}).get(task, {}).get("original") or len(prompts)
 
     def reaches(one: Forecast) -> bool:
@@ -80,17 +82,21 @@ def run(args: argparse.Namespace) -> int:
             return one.tokens * count <= float(args.target_tokens)
         return args.target_saving is not None and one.saving >= float(args.target_saving)
 
+    sizes = args.max_sequences or [pool["options"]["max_sequences"]]
+    replays = len(sizes) * len(args.thresholds) * len(prompts) if args.thresholds else None
     forecasts: list[Forecast] = []
     chosen: list[Forecast] = []
-    for most in args.max_sequences or [pool["options"]["max_sequences"]]:
+    with progress("replaying", replays, " prompts") as bar:
+        for most in sizes:
 
-        def predict(threshold: float, most: int = most) -> Forecast:
-            return forecast(prompts, gate_of(pool["options"], threshold, most))
+            def predict(threshold: float, most: int = most) -> Forecast:
+                bar.set_description_str(f"replaying at θ = {threshold:g}, M = {most}", refresh=False)
+                return forecast(prompts, gate_of(pool["options"], threshold, most), played=bar.update)
 
-        rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(prompts, predict)
-        found = _lowest(rows, predict, reaches, between=not args.thresholds)
-        chosen += found
-        forecasts += sorted({*rows, *found})
+            rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(prompts, predict)
+            found = _lowest(rows, predict, reaches, between=not args.thresholds)
+            chosen += found
+            forecasts += sorted({*rows, *found})
     _print(forecasts, task, len(prompts), count, pool.get("tokens_per_second"))
     if args.target_tokens is None and args.target_saving is None:
         return 0

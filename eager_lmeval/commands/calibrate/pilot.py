@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -74,8 +74,8 @@ class Forecast(NamedTuple):
         return 1 - self.tokens / self.parallel_tokens
 
 
-def read_pilot(run: Run, task: str) -> list[PilotPrompt]:
-    """The pilot's prompts; UsageError if its samples hold no trees."""
+def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -> list[PilotPrompt]:
+    """The pilot's prompts, ``read`` being called after each; UsageError if its samples hold no trees."""
     prompts = []
     for sample in iter_samples(run, task):
         record = tree_of(sample)
@@ -85,11 +85,14 @@ def read_pilot(run: Run, task: str) -> list[PilotPrompt]:
                 f"eager_demo (eager-lmeval paths tasks)"
             )
         prompts.append(_prompt(record))
+        read()
     return prompts
 
 
-def forecast(prompts: Sequence[PilotPrompt], gate: GateSettings, plays: int = 8) -> Forecast:
-    """Plays every prompt ``plays`` times; the draws are the same at every call."""
+def forecast(
+    prompts: Sequence[PilotPrompt], gate: GateSettings, plays: int = 8, played: Callable[[], object] = lambda: None
+) -> Forecast:
+    """Plays every prompt ``plays`` times, and calls ``played`` after each prompt; the draws are always the same."""
     rng = np.random.default_rng(SEED)
     counts = np.zeros((len(prompts), plays))
     tokens = np.zeros((len(prompts), plays))
@@ -97,6 +100,7 @@ def forecast(prompts: Sequence[PilotPrompt], gate: GateSettings, plays: int = 8)
         hesitations = [np.flatnonzero(example.entropies >= gate.threshold).tolist() for example in prompt.examples]
         for column in range(plays):
             counts[row, column], tokens[row, column] = _Play(prompt, hesitations, gate, rng).run()
+        played()
     per_prompt = tokens.mean(axis=1)
     resampled = per_prompt[rng.integers(0, len(prompts), (1000, len(prompts)))].mean(axis=1)
     low, high = np.quantile(resampled, (0.025, 0.975))

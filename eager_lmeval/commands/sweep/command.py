@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,8 +143,10 @@ def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Seque
     save_text(output / _SETTINGS, json.dumps(settings, indent=2, default=str) + "\n")
     seeds = config.seed or [None] * 4
     pools_before = 0
+    started = time.monotonic()
     for number, cell in enumerate(cells, 1):
-        print(f"\n[{number}/{len(cells)}] {cell.folder}", flush=True)
+        left = _left(time.monotonic() - started, number - 1, len(cells))
+        print(f"\n[{number}/{len(cells)}] {cell.folder}{left}", flush=True)
         tracker = EvaluationTracker(output_path=str(output / cell.folder))
         results = simple_evaluate(
             model=lm,
@@ -177,6 +180,13 @@ def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Seque
         tracker.save_results_aggregated(results=results, samples=samples)
         for task in results["configs"]:
             tracker.save_results_samples(task_name=task, samples=samples[task])
+
+
+def _left(seconds: float, done: int, cells: int) -> str:
+    """What the remaining cells take if each takes as long as those that are done took on average."""
+    from tqdm import tqdm
+
+    return f" (about {tqdm.format_interval(seconds / done * (cells - done))} left)" if done else ""
 
 
 def _write_tables(runs: Sequence[Run], output: Path) -> None:
