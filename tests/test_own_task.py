@@ -10,6 +10,7 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
+from pages import ROOT, blocks
 
 from eager_lmeval import paths
 from eager_lmeval.errors import UsageError
@@ -86,3 +87,18 @@ def test_its_trees_are_read_whole_whatever_its_documents_carry(tmp_path: Path) -
     lm = EagerLM(pretrained="demo", max_sequences=3)
     evaluate(tmp_path, [{}], lm, predict_only=True, gen_kwargs="max_gen_toks=8")
     assert lm.get_model_info()["eager"]["pools"][0]["options"]["max_sequences"] == 3
+
+
+def test_the_task_of_the_documentation_runs_as_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my_tasks"
+    folder.mkdir()
+    shown = {block.language: block.text for block in blocks(ROOT / "docs/own-task.md")}
+    (folder / "my_task.yaml").write_text(shown["yaml"].replace("TASKS/", f"{paths.tasks_dir()}/", 1))
+    (folder / "utils.py").write_text(shown["python"])
+    (folder / "problems.jsonl").write_text(shown["json"])
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    results = simple_evaluate(Model(), tasks=["my_task"], task_manager=manager, bootstrap_iters=0)
+    assert results["results"]["my_task"]["scored,none"] == 1
+    (sample,) = results["samples"]["my_task"]
+    assert sample["arguments"][0][0] == "<|user|>Add 17+25.<|assistant|>"
