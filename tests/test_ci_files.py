@@ -67,8 +67,14 @@ def test_the_python_versions_that_are_tested_are_those_that_are_claimed() -> Non
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     claimed = re.findall(r"Programming Language :: Python :: (3\.\d+)", project)
     assert jobs["pinned"]["strategy"]["matrix"]["python"] == claimed
-    oldest = jobs["versions"]["strategy"]["matrix"]["lm_eval"][0]
-    assert f'"lm_eval[hf]>={oldest}"' in project
+
+
+def test_the_oldest_harness_that_is_accepted_is_the_one_that_is_tested_and_told() -> None:
+    (oldest,) = re.findall(r'"lm_eval\[hf\]>=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    assert jobs["versions"]["strategy"]["matrix"]["lm_eval"][0] == oldest
+    for page in ("README.md", "docs/index.md"):
+        assert f"lm_eval {oldest} or newer" in (ROOT / page).read_text(encoding="utf-8"), page
 
 
 class Ended(NamedTuple):
