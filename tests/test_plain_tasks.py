@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -11,12 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
+from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
+from local_tasks import write_tasks
 
 from eager_lmeval import paths
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
+from eager_lmeval.pools.response import Response
+from eager_lmeval.scores.scoring import Rules, records, score
 
 BOXED = {"function": "regex", "regex_pattern": r"boxed\{(-?\d+)\}"}
 SUMS = {
@@ -169,3 +174,52 @@ def test_of_a_task_with_repeats_every_sequence_becomes_a_text(demo, caplog, stra
         sequences = of_document[0].tree["sequences"]
         assert Counter(map(str, of_document[: len(sequences)])) == Counter(s["text"] for s in sequences)
     assert ("strategy=adapt does what init does" in caplog.text) == (strategy == "adapt")
+
+
+class InDollars(EagerLM):
+    """Writes an answer as the grader of Hendrycks' MATH wants it."""
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        texts: list[Any] = super().generate_until(requests, disable_tqdm)
+        return [Response(re.sub(r"(?s).*\\boxed\{(.*)\}", r"$\1$", text), text.tree) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "filter_name"),
+    [("local_gsm8k_demo", EagerLM, "flexible-extract"), ("local_math500_demo", InDollars, "none")],
+)
+def test_by_vote_the_harness_s_own_metric_is_our_weighted_consensus(tmp_path, task, model, filter_name):
+    manager = TaskManager(
+        include_path=str(write_tasks(tmp_path, [task.removeprefix("local_")])), include_defaults=False
+    )
+    lm = model(pretrained="demo", respond="vote", verifier="math", max_sequences=8, entropy_threshold=0.5)
+    result = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0)
+    (pool,) = lm.get_model_info()["eager"]["pools"]
+    ours, theirs = [], []
+    for sample in result["samples"][task]:
+        if sample["filter"] == filter_name:
+            label = re.search(r"-?\d+\D*$", str(sample["target"])).group().rstrip("}$")
+            (record,) = records(sample["resps"], Rules(tie="first"))
+            values = score({"eager": {"label": label, "verifier": "math"}}, record)
+            if values["no_answer_rate"] < 1:  # the harness grades numbers within a thought that was cut off
+                ours.append(values["cons_w@max"])
+                theirs.append(sample["exact_match"])
+    assert ours == theirs
+    assert 0 < sum(ours) < len(ours) == 24 - pool["empty_votes"]
+    assert pool["sequences"] > 24
+    assert result["results"][task][f"exact_match,{filter_name}"] * 24 >= sum(theirs)
+
+
+def test_the_vote_of_a_task_with_repeats_is_said_to_leave_its_filters_nothing_to_choose(demo, caplog):
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        texts, _ = plain(demo, repeats=3, respond="vote", verifier="math")
+    assert all(len(set(of_document)) == 1 for of_document in texts)
+    assert "respond=vote makes the 3 texts that the task reads of a document one and the same" in caplog.text
+
+
+def test_documents_without_an_answer_to_vote_for_are_counted_and_warned_about(demo, caplog):
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        texts, pool = plain(demo, respond="vote", verifier="math", max_gen_toks=3, max_sequences=2)
+    assert pool["empty_votes"] == len(texts) == 8
+    assert "in 8 of 8 documents no sequence has an answer" in caplog.text
+    assert all(text == text.tree["sequences"][0]["text"] for (text,) in texts)
