@@ -18,6 +18,7 @@ from lm_eval.tasks import TaskManager
 from local_tasks import write_tasks
 
 from eager_lmeval import paths
+from eager_lmeval.commands.cli import main
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.pools.response import Response
@@ -102,6 +103,17 @@ def test_figures_made_without_labels_stand_under_the_task_s_own_filters(tmp_path
     assert filters_of_table(capsys.readouterr().out) == {"none", "majority"}
     assert figures(read_results(tmp_path)) == {"exact_match,none", "exact_match,majority"}
     assert "made with labels" not in caplog.text
+
+
+def test_compare_pairs_figures_made_with_labels_with_those_made_without(tmp_path, capsys):
+    for name, gen_kwargs in (("without", "strategy=init"), ("with", "strategy=eager,label=answer,verifier=math")):
+        (tmp_path / name).mkdir()
+        lm_eval_run(write_task(tmp_path / name, docs=4, repeats=3), gen_kwargs)
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "without"), str(tmp_path / "with"), "--allow-different"]) == 0
+    printed = capsys.readouterr().out
+    assert "exact_match,majority" in printed
+    assert "the candidate was made with labels" in " ".join(printed.split())
 
 
 def requests_of(kind: str, *arguments: Any, **options: Any) -> list[Instance]:

@@ -5,10 +5,19 @@ A task says that it reads whole trees, and the model that labels were used. Know
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["COLUMN", "UPPER_BOUND", "MadeWithLabels", "ask_for_trees", "mark_made_with_labels", "reads_tree"]
+__all__ = [
+    "COLUMN",
+    "UPPER_BOUND",
+    "MadeWithLabels",
+    "ask_for_trees",
+    "mark_made_with_labels",
+    "own_filter",
+    "reads_tree",
+]
 
 COLUMN = "eager"
 """The column in which a task tells EAGER about a document: ``label`` (rendered), ``verifier``, and any options."""
@@ -33,7 +42,7 @@ def reads_tree(instance: Any) -> bool:
     return getattr(instance, _READS_TREE, False) or (isinstance(doc, Mapping) and isinstance(doc.get(COLUMN), Mapping))
 
 
-class MadeWithLabels(dict[str, Any]):
+class MadeWithLabels(UserDict[str, Any]):
     """A request's filtered responses, each under a filter's name that says ``oracle``.
 
     The harness lists every metric under the name of its filter: in the table, in the results file beside the metric,
@@ -47,6 +56,11 @@ class MadeWithLabels(dict[str, Any]):
 def mark_made_with_labels(instance: Any) -> None:
     """Lets every result of a request say so, before its task's filters run."""
     instance.filtered_resps = MadeWithLabels()
+
+
+def own_filter(name: str) -> str:
+    """The filter as the task calls it, of a name under which results are listed."""
+    return "none" if name == "oracle" else name.removeprefix("oracle:")
 
 
 def _oracle(name: str) -> str:

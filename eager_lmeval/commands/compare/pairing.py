@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eager_lmeval.commands.runs import Run, iter_samples, sample_metrics
+from eager_lmeval.pools.instances import own_filter
 from eager_lmeval.scores.paired import Pairs
 
 __all__ = ["Metric", "Settings", "TaskPair", "compare_settings", "pair_task"]
@@ -172,12 +173,15 @@ def _higher_is_better(run: Run, task: str) -> Mapping[str, bool | None]:
 
 
 def _values(run: Run, task: str) -> tuple[dict[str, dict[_Key, float]], dict[_Key, int]]:
-    """Values by metric and document, and the documents' ids; a second filter's metrics get its name."""
+    """Values by metric and document, and the documents' ids; of several filters the metrics get their names.
+
+    A run that was made with labels has the same metrics as one that was not; the comparison says elsewhere which was.
+    """
     by_filter: dict[str, dict[str, dict[_Key, float]]] = {}
     copies: Counter[tuple[str, str]] = Counter()
     ids: dict[_Key, int] = {}
     for sample in iter_samples(run, task):
-        name, doc_hash = sample["filter"], sample["doc_hash"]
+        name, doc_hash = own_filter(sample["filter"]), sample["doc_hash"]
         key = _Key(doc_hash, copies[name, doc_hash])
         copies[name, doc_hash] += 1
         ids[key] = sample["doc_id"]
