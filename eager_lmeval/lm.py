@@ -23,7 +23,7 @@ from eager_lmeval.journal.identity import model_identity, prompt_key
 from eager_lmeval.journal.journal import Journal
 from eager_lmeval.journal.shelf import NO_SHELF, Shelf, open_shelves
 from eager_lmeval.pools.decoding import Decoding
-from eager_lmeval.pools.instances import UPPER_BOUND, mark_made_with_labels
+from eager_lmeval.pools.instances import UPPER_BOUND, LabelMarks
 from eager_lmeval.pools.labels import make_judge, read_labels
 from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
 from eager_lmeval.pools.progress import Progress
@@ -79,10 +79,7 @@ class EagerLM(HFLM):
         self._pools: list[dict[str, Any]] = []
         self._truncated_prompts = 0
         self._padded: list[Instance] = []
-        self._made_with_labels: set[str] = set()
-        """Tasks whose requests say that labels were used."""
-        self._answered_without: set[str] = set()
-        """Tasks that were given loglikelihoods that do not say so."""
+        self._marks = LabelMarks()
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """One text a request: for a document its first root's, for the clones of ``repeats`` one sequence's each."""
@@ -188,7 +185,8 @@ class EagerLM(HFLM):
     def _judges(self, pools: Seq[Pool]) -> list[Judge | None]:
         """Each rank reads the labels of its own documents; they go to all, because any may grow any prompt."""
         judged = [pool for pool in pools if pool.options.strategy == "eager"]
-        self._mark({pool.task for pool in judged}, pools)
+        instances = [request.instance for pool in pools for request in pool.requests if request.instance is not None]
+        self._marks.texts(instances, {pool.task for pool in judged})
         own = [read_labels(pool.docs, pool.options) for pool in judged]
         by_rank = self._ranks.gather(own) if judged else []
         judges = {}
@@ -197,29 +195,9 @@ class EagerLM(HFLM):
             judges[id(pool)] = make_judge(pool.task, labels, pool.options)
         return [judges.get(id(pool)) for pool in pools]
 
-    def _mark(self, tasks: set[str], pools: Seq[Pool]) -> None:
-        """A task's figures are means over all of its documents: all say that labels were used, whatever pool grew them.
-
-        Those of a task that asks for loglikelihoods too come from both, and the harness reads both under one name.
-        """
-        if mixed := sorted(tasks & self._answered_without):
-            raise UsageError(
-                f"task {mixed[0]!r}: strategy=eager uses the right answers, and the loglikelihoods that this task has "
-                f"asked for before cannot say so in the results; take strategy=adapt, which needs no labels"
-            )
-        self._made_with_labels = self._made_with_labels - {pool.task for pool in pools} | tasks
-        for pool in pools:
-            for request in pool.requests:
-                if pool.task in tasks and request.instance is not None:
-                    mark_made_with_labels(request.instance)
-
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """The harness's own; a task whose texts were made with labels lists these under the same filters."""
-        for request in requests:
-            if request.task_name in self._made_with_labels:
-                mark_made_with_labels(request)
-            elif request.task_name:
-                self._answered_without.add(request.task_name)
+        """The harness's own; of a task whose texts were made with labels these say so too."""
+        self._marks.loglikelihoods(requests)
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
 
     def _shelves(self, pools: Seq[Pool]) -> Seq[Shelf]:
@@ -248,7 +226,9 @@ class EagerLM(HFLM):
         """What `hf` reports, and per pool: the resolved options with the seed, the ledger, costs and speed.
 
         The harness asks when all figures are there, so the last line of its log but its table is written here.
+        UsageError where figures were made with labels and do not say so.
         """
+        self._marks.check()
         for task in dict.fromkeys(pool["task"] for pool in self._pools if pool["labels_used"]):
             log.warning("task %r was %s; its figures stand under filters named oracle", task, UPPER_BOUND)
         info: dict[str, Any] = super().get_model_info()

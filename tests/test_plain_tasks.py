@@ -121,7 +121,7 @@ def requests_of(kind: str, *arguments: Any, **options: Any) -> list[Instance]:
     return [Instance(kind, doc, (*arguments, *([options] if options else [])), 0, ("mixed", 0, 1))]
 
 
-def test_loglikelihoods_of_a_task_whose_texts_were_made_with_labels_say_so_or_are_refused():
+def test_loglikelihoods_of_a_task_whose_texts_were_made_with_labels_say_so_and_what_does_not_is_refused():
     """A task such as SQuAD 2 asks for both, and the harness reads them under one filter's name."""
     labelled = {"strategy": "eager", "label": "answer", "verifier": "math", "max_gen_toks": 4}
     texts = requests_of("generate_until", "<|user|>Add 2+3.<|assistant|>", **labelled)
@@ -132,6 +132,10 @@ def test_loglikelihoods_of_a_task_whose_texts_were_made_with_labels_say_so_or_ar
     for request in (*texts, *scores):
         request.filtered_resps["none"] = "something"
         assert list(request.filtered_resps) == ["oracle"]
+    lm.get_model_info()
+    texts[0].filtered_resps = {"none": "something"}
+    with pytest.raises(UsageError, match=r"task 'mixed' was made with labels.*its figures are not given out"):
+        lm.get_model_info()
     lm = EagerLM(pretrained="demo")
     lm.loglikelihood(scores, disable_tqdm=True)
     with pytest.raises(UsageError, match="task 'mixed': strategy=eager"):

@@ -9,12 +9,14 @@ from collections import UserDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from eager_lmeval.errors import UsageError
+
 __all__ = [
     "COLUMN",
     "UPPER_BOUND",
+    "LabelMarks",
     "MadeWithLabels",
     "ask_for_trees",
-    "mark_made_with_labels",
     "own_filter",
     "reads_tree",
 ]
@@ -53,9 +55,50 @@ class MadeWithLabels(UserDict[str, Any]):
         super().__setitem__(_oracle(name), responses)
 
 
-def mark_made_with_labels(instance: Any) -> None:
-    """Lets every result of a request say so, before its task's filters run."""
-    instance.filtered_resps = MadeWithLabels()
+class LabelMarks:
+    """Sees to it that every figure of a task whose texts were made with labels says so, or that there is none."""
+
+    def __init__(self) -> None:
+        self._tasks: set[str] = set()
+        """Tasks of which labels were used."""
+        self._marked: list[Any] = []
+        """Their requests, of the last call for texts and since."""
+        self._unmarked: set[str] = set()
+        """Tasks that were given loglikelihoods when no label had been used."""
+
+    def texts(self, instances: Iterable[Any], tasks: set[str]) -> None:
+        """Marks those of these ``tasks``, before they are grown and filtered.
+
+        A task's figures are means over all of its documents, so labels of some are said of all. UsageError for a task
+        that has had loglikelihoods already: the harness lists them under the same filter's name.
+        """
+        if mixed := sorted(tasks & self._unmarked):
+            raise UsageError(
+                f"task {mixed[0]!r}: strategy=eager uses the right answers, and the loglikelihoods that this task has "
+                f"asked for before cannot say so in the results; take strategy=adapt, which needs no labels"
+            )
+        self._tasks, self._marked = tasks, []
+        self._mark(instance for instance in instances if instance.task_name in tasks)
+
+    def loglikelihoods(self, instances: Iterable[Any]) -> None:
+        """Marks those of tasks whose texts were made with labels."""
+        requests = list(instances)
+        self._mark(instance for instance in requests if instance.task_name in self._tasks)
+        self._unmarked |= {instance.task_name for instance in requests if instance.task_name not in self._tasks}
+
+    def check(self) -> None:
+        """UsageError for a task whose own way of filtering took the mark off."""
+        for instance in self._marked:
+            if not isinstance(instance.filtered_resps, MadeWithLabels):
+                raise UsageError(
+                    f"task {instance.task_name!r} was {UPPER_BOUND}, and its class takes that off the names of its "
+                    f"filters, so its figures are not given out; take strategy=adapt, which needs no labels"
+                )
+
+    def _mark(self, instances: Iterable[Any]) -> None:
+        for instance in instances:
+            instance.filtered_resps = MadeWithLabels()
+            self._marked.append(instance)
 
 
 def own_filter(name: str) -> str:
