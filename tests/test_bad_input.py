@@ -31,7 +31,7 @@ def demo() -> EagerLM:
 
 
 def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_kwargs: Any) -> list[str]:
-    doc = {"question": "1+2", "answer": "3", "unknown": None, "parts": {"value": "3"}, "eager": {}}
+    doc = {"question": "1+2", "answer": "3", "unknown": None, "nan": float("nan"), "parts": {"value": "3"}, "eager": {}}
     arguments = (context, {"max_gen_toks": 20} | gen_kwargs)
     return lm.generate_until([Instance("generate_until", doc, arguments, 0, ("some_task", 7, 1))], disable_tqdm=True)
 
@@ -76,6 +76,7 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ),
         ({"strategy": "eager", "label": "unknown", "verifier": "exact"}, ["document 7: its label is null"]),
         ({"strategy": "eager", "label": "{{unknown}}", "verifier": "exact"}, ["document 7: its label is null"]),
+        ({"strategy": "eager", "label": "nan", "verifier": "exact"}, ["document 7: its label is null"]),
         (
             {"strategy": "eager", "label": "{{nope}}", "verifier": "math"},
             ["document 7", "'nope' is undefined", "question"],
