@@ -51,9 +51,10 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
                 raise UsageError(f"task {self.config.task!r}, document {instance.doc_id}: {error}") from error
 
     def apply_filters(self) -> list[Instance] | None:
-        """Turns each document's texts into its tree's record, under the name that says whether labels were used."""
-        if "bypass" in self._metric_fn_list:  # --predict_only
-            return super().apply_filters()  # type: ignore[no-any-return]  # the harness is untyped
+        """Turns each document's texts into its tree's record, under the name that says whether labels were used.
+
+        Under ``--predict_only`` too: `eager-lmeval rescore` grades what was logged.
+        """
         trees = records([instance.resps for instance in self.instances], self._rules)
         name = variant(trees)
         for instance, tree in zip(self.instances, trees, strict=True):

@@ -114,7 +114,8 @@ def _rescore(logged: _Logged, may_run_code: bool) -> None:
     from eager_lmeval.commands.writing import save_text
     from eager_lmeval.scores.regrade import regrade
 
-    original = read_run(logged.original).results if logged.original else {}
+    run = read_run(logged.original) if logged.original else None
+    original = run.results if run else {}
     earlier = read_run(logged.target).results if logged.target.is_file() else {}
     places = {task: logged.samples_target(task) for task in logged.samples}
     partial = {task: place.with_name(f"{place.name}.partial") for task, place in places.items()}
@@ -123,7 +124,7 @@ def _rescore(logged: _Logged, may_run_code: bool) -> None:
         for task, path in logged.samples.items():
             save_text(partial[task], "")
             with partial[task].open("w", encoding="utf-8") as out:
-                graded.append((path, regrade(path, task, out, may_run_code)))
+                graded.append((path, regrade(path, task, run.documents(task) if run else None, out, may_run_code)))
         content = _results(graded, logged, original, earlier)
         for task, place in places.items():
             partial[task].replace(place)
@@ -171,23 +172,28 @@ def _entries(one: Regraded, original: Mapping[str, Any]) -> dict[str, Any]:
     task = one.task
     known = {
         "configs": {"task": task},
-        "higher_is_better": one.higher_is_better,
         "n-samples": {"original": one.documents, "effective": one.documents},
     }
     recorded = {key: original[key][task] for key in _BY_TASK if task in (original.get(key) or {})}
     alias = recorded.get("results", {}).get("alias", task)
     head = {"name": task, "alias": alias, "sample_len": one.documents}
-    return known | recorded | {"results": {**head, **one.results}}
+    return known | recorded | {"higher_is_better": one.higher_is_better, "results": {**head, **one.results}}
 
 
 def _print(one: Regraded) -> None:
+    from eager_lmeval.commands.runs import is_companion
     from eager_lmeval.scores.regrade import same
 
-    print(f"{one.task}: {one.documents} documents graded again, {one.changed} changed")
+    if not one.before:
+        print(f"{one.task}: {one.documents} documents graded, which the run had left ungraded")
+    else:
+        print(f"{one.task}: {one.documents} documents graded again, {one.changed} changed")
     for key, new in one.results.items():
         old = one.before.get(key)
-        if not same(old, new):
+        if key in one.before and not same(old, new):
             print(f"  {key}: {_shown(old)} -> {_shown(new)}")
+        elif key not in one.before and not is_companion(key.partition(",")[0]):
+            print(f"  {key}: {_shown(new)}")
 
 
 def _shown(value: Any) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eager_lmeval.commands.results import read_results
 from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.samples import Sample, as_number, read_samples
 
 __all__ = [
+    "UNGRADED",
     "Run",
     "RunName",
     "find_run",
@@ -24,14 +25,15 @@ __all__ = [
     "read_run",
     "results_files",
     "sample_metrics",
-    "tree_of",
 ]
 
+UNGRADED = "bypass"
+"""The harness's name for the only metric of ``--predict_only``, which has no value."""
 _COMPANION = re.compile(
     r".*_(stderr|ci95)|mean_(tokens|sequences|branches)|scored(@\d+)?"
-    r"|max_sequences|entropy_threshold|temperature|labels_used"
+    rf"|max_sequences|entropy_threshold|temperature|labels_used|{UNGRADED}"
 )
-"""Error bars of a metric, the same cost as a mean, counts of documents, and options of the run."""
+"""Error bars of a metric, the same cost as a mean, counts of documents, options of the run, and no metric at all."""
 
 _NAME = re.compile(r"(?P<kind>results|samples_(?P<task>.+?))(?P<again>_rescored)?_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)")
 _DEEPEST = 3
@@ -93,11 +95,8 @@ class Run:
         """A task's aggregates that are numbers, by metric and filter (`oracle` where labels were used)."""
         found: Mapping[str, Any] = self.results["results"].get(task) or {}
         pairs = ((key.partition(","), value) for key, value in found.items())
-        return {
-            (name, variant): float(value)
-            for (name, comma, variant), value in pairs
-            if comma and isinstance(value, int | float)
-        }
+        numbers = {(name, variant): as_number(value) for (name, comma, variant), value in pairs if comma}
+        return {key: number for key, number in numbers.items() if number is not None}
 
     def value(self, task: str, metric: str) -> float:
         """An aggregate, under whichever filter the task has it first; NaN where it has none."""
@@ -106,6 +105,11 @@ class Run:
     def samples_file(self, task: str) -> Path:
         """The samples of a task; UsageError if they were not logged."""
         stamp = self.results_file.stem.removeprefix("results_")
+        if "/" in task:
+            raise UsageError(
+                f"task {task!r} of {self.results_file} has no samples: lm_eval cannot write a file of that name; give "
+                f"the task a name without '/' and run lm_eval again"
+            )
         path = self.results_file.with_name(f"samples_{task}_{stamp}.jsonl")
         if not path.is_file():
             raise UsageError(
@@ -161,36 +165,9 @@ def find_run(path: Path) -> tuple[Run, str | None]:
     return runs[-1], f"{path} holds {len(runs)} runs; the newest is taken, {runs[-1].results_file.name}"
 
 
-def iter_samples(run: Run, task: str) -> Iterator[dict[str, Any]]:
-    """The samples of a task, one a document and filter; UsageError where the file was cut short."""
-    path = run.samples_file(task)
-    seen: Counter[str] = Counter()
-    with path.open(encoding="utf-8", errors="surrogatepass") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                sample: dict[str, Any] = json.loads(line)
-                seen[sample["filter"]] += 1
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise UsageError(
-                    f"{path} was cut short or damaged: line {number} is no whole sample; run lm_eval again"
-                ) from error
-            yield sample
-    expected = run.documents(task)
-    if not seen or (expected is not None and any(count != expected for count in seen.values())):
-        found = min(seen.values(), default=0)
-        raise UsageError(f"{path} was cut short: it holds {found} of {expected} documents; run lm_eval again")
-
-
-def tree_of(sample: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A sample's tree; None for a task or a model that leaves none."""
-    responses = sample.get("filtered_resps") or [None]
-    text = responses[0]
-    if isinstance(text, str) and text.startswith("{"):
-        try:
-            text = json.loads(text)
-        except json.JSONDecodeError:
-            return None
-    return text if isinstance(text, dict) and "sequences" in text else None
+def iter_samples(run: Run, task: str) -> Iterator[Sample]:
+    """The samples of a task, one a document and filter; UsageError as for `read_samples`."""
+    return read_samples(run.samples_file(task), run.documents(task))
 
 
 def is_companion(metric: str) -> bool:
@@ -198,22 +175,12 @@ def is_companion(metric: str) -> bool:
     return _COMPANION.fullmatch(metric) is not None
 
 
-def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
+def sample_metrics(sample: Sample) -> dict[str, float]:
     """A sample's metrics that are numbers, by name; undefined is NaN. What only accompanies them is left out."""
-    values = {name: sample.get(name) for name in sample.get("metrics") or [] if not is_companion(name)}
-    return {
-        name: math.nan if value is None else float(value)
-        for name, value in values.items()
-        if value is None or isinstance(value, int | float)
-    }
+    numbers = {name: as_number(value) for name, value in sample.values.items() if not is_companion(name)}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def read_run(path: Path) -> Run:
     """A results file; UsageError where it is none, or was cut short."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} was cut short or is no JSON: {error}; run lm_eval again") from error
-    if not isinstance(results, dict) or "results" not in results:
-        raise UsageError(f"{path} is no results file of lm_eval: it has no key 'results'")
-    return Run(path, results)
+    return Run(path, read_results(path))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from eager_lmeval import __version__
-from eager_lmeval.algorithm.tree import READABLE_FORMATS
 from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.samples import DAMAGED, LoggedTree, Sample, as_number, read_samples
 
 __all__ = ["Regraded", "regrade", "same"]
 
@@ -28,31 +27,33 @@ class Regraded(NamedTuple):
     higher_is_better: dict[str, bool | None]
 
 
-def regrade(path: Path, task: str, out: TextIO, may_run_code: bool) -> Regraded:
-    """Grades the samples of a task and writes the new ones to ``out``; UsageError where they cannot be graded."""
+def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_code: bool) -> Regraded:
+    """Grades the samples of a task and writes the new ones to ``out``; UsageError where they cannot be graded.
+
+    ``documents`` is how many the run says it scored, None where that is not known.
+    """
     from eager_lmeval.scores.scoring import Rules, metrics, score
 
     before: list[dict[str, Any]] = []
     after: list[dict[str, Any]] = []
     names = set()
-    for where, sample in _read(path):
-        record = _record(where, sample)
-        if sample["doc"]["eager"]["verifier"] == "code" and not may_run_code:
+    for sample in read_samples(path, documents):
+        tree = _gradable(sample)
+        if sample.column["verifier"] == "code" and not may_run_code:
             raise UsageError(
-                f"{where}: the answers of task {task!r} are programs, and grading runs them; "
+                f"{sample.where}: the answers of task {task!r} are programs, and grading runs them; "
                 f"give --confirm_run_unsafe_code if that is what you want"
             )
-        values = score(sample["doc"], record)
-        before.append({name: sample[name] for name in sample["metrics"]})
+        values = score(sample.logged["doc"], tree)
+        before.append(_logged_values(sample, values))
         after.append(values)
-        names.add(sample["filter"])
-        out.write(json.dumps(sample | {"metrics": list(values)} | values, ensure_ascii=False) + "\n")
-    if not after:
-        raise UsageError(f"{path} holds no samples; run lm_eval with --log_samples again")
+        names.add(sample.logged["filter"])
+        ungraded = {name: value for name, value in sample.logged.items() if name not in sample.logged["metrics"]}
+        out.write(json.dumps(ungraded | {"metrics": list(values)} | values, ensure_ascii=False) + "\n")
     if len(names) > 1:
         raise UsageError(f"{path} mixes samples of the filters {', '.join(sorted(names))}; rescore them apart")
     (name,) = names
-    table = metrics(Rules.read(record.get("scoring", {})))
+    table = metrics(Rules.read(tree["scoring"]))
     return Regraded(
         task,
         documents=len(after),
@@ -74,43 +75,42 @@ def same(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                yield f"{path}:{number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}:{number} is not JSON ({error}); is the file whole?") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path} is no text in UTF-8 ({error}); is it a samples file?") from error
+def _gradable(sample: Sample) -> LoggedTree:
+    """The tree of a sample that can be graded."""
+    column = sample.column
+    if sample.tree is None or column.get("label") is None or not isinstance(column.get("verifier"), str):
+        raise UsageError(
+            f"{sample.where}: no sample of a task whose documents carry a label, a verifier and trees; rescore reads "
+            f"what --log_samples wrote for the tasks of `eager-lmeval paths tasks`"
+        )
+    return sample.tree
 
 
-def _record(where: str, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of a logged sample."""
-    try:
-        labelled = {"label", "verifier"} <= sample["doc"]["eager"].keys()
-        record: dict[str, Any] = json.loads(sample["filtered_resps"][0])
-        complete = labelled and "sequences" in record and {"filter", *sample["metrics"]} <= sample.keys()
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
-        complete = False
-    if not complete:
-        raise UsageError(
-            f"{where}: no sample of a task whose documents carry a label, a verifier and trees; rescore reads what "
-            f"--log_samples wrote for the tasks of `eager-lmeval paths tasks`"
-        )
-    if record.get("format", READABLE_FORMATS[0]) not in READABLE_FORMATS:
-        raise UsageError(
-            f"{where}: the tree is of record format {record['format']}, and this eager_lmeval {__version__} reads "
-            f"{' and '.join(map(str, READABLE_FORMATS))}; use the release that wrote it"
-        )
-    return record
+def _logged_values(sample: Sample, new: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sample was graded as, by the metrics that there are now; empty after ``--predict_only``."""
+    values: dict[str, Any] = {}
+    for name, value in sample.values.items():
+        if name not in new:
+            continue
+        if not _fits(value, new[name]):
+            raise UsageError(f"{sample.where}: {name}={value!r} is no value of it; {DAMAGED}")
+        values[name] = as_number(value) if isinstance(new[name], int | float) else value
+    return values
+
+
+def _fits(value: Any, new: Any) -> bool:
+    """Whether a logged value is of the kind of the new one."""
+    if isinstance(new, int | float):
+        return as_number(value) is not None
+    if isinstance(new, str):
+        return isinstance(value, str)
+    return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def _aggregate(samples: Sequence[Mapping[str, Any]], name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """The task's result as the harness makes it from the documents' values."""
     results: dict[str, Any] = {}
-    for metric in samples[0]:
-        if metric in table:
-            results[f"{metric},{name}"] = table[metric].aggregate([sample[metric] for sample in samples])
-            results[f"{metric}_stderr,{name}"] = "N/A"  # where X_stderr is a metric, it comes next
+    for metric in dict.fromkeys(metric for sample in samples for metric in sample if metric in table):
+        results[f"{metric},{name}"] = table[metric].aggregate([one[metric] for one in samples if metric in one])
+        results[f"{metric}_stderr,{name}"] = "N/A"  # where X_stderr is a metric, it comes next
     return results

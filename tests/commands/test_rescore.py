@@ -25,15 +25,34 @@ from eager_lmeval.verify import Graded
 FIRST, SECOND = "2026-01-01T10-00-00.000001", "2026-01-02T10-00-00.000001"
 
 
+LINE = b'{"doc_id": 0, "doc": %s, "filtered_resps": ["5"], "filter": "none", "metrics": [], "doc_hash": "5"}'
+
+
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run with labels, as the harness's command line leaves it."""
-    folder = tmp_path_factory.mktemp("run")
+    """The folder of a run with labels."""
+    return evaluate(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with --predict_only."""
+    return evaluate(tmp_path_factory.mktemp("predicted"), predict_only=True)
+
+
+def evaluate(folder: Path, **more: Any) -> Path:
+    """Runs `eager_demo`; returns the folder of the files as the harness's command line leaves them."""
     tracker = EvaluationTracker(output_path=str(folder))
     manager = TaskManager(include_path=str(paths.tasks_dir()), include_defaults=False)
     demo = EagerLM(pretrained="demo", strategy="eager", max_sequences=4)
     result = simple_evaluate(
-        demo, tasks=["eager_demo"], task_manager=manager, limit=10, evaluation_tracker=tracker, bootstrap_iters=100
+        demo,
+        tasks=["eager_demo"],
+        task_manager=manager,
+        limit=10,
+        evaluation_tracker=tracker,
+        bootstrap_iters=100,
+        **more,
     )
     samples = result.pop("samples")
     tracker.save_results_aggregated(results=result, samples=samples)
@@ -79,6 +98,32 @@ def test_unchanged_graders_give_every_number_to_the_last_digit(logged: Path, tmp
         path.read_text(encoding="utf-8").splitlines() for path in (*logged.glob("s*.jsonl"), *tmp_path.glob("s*.jsonl"))
     ]
     assert all(equal(json.loads(old), json.loads(new)) for old, new in zip(*lines, strict=True))
+
+
+def test_a_run_that_only_predicted_is_graded_as_the_run_that_graded_at_once(
+    logged: Path, predicted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["rescore", str(only(predicted, "samples_*.jsonl")), "-o", str(tmp_path)]) == 0
+    assert "eager_demo: 10 documents graded, which the run had left ungraded" in capsys.readouterr().out
+    graded, rescored = load(only(logged, "results_*.json")), load(only(tmp_path, "results_rescored_*.json"))
+    assert len(graded["results"]["eager_demo"]) > 50
+    for key in ("results", "higher_is_better", "n-samples"):
+        assert equal(graded[key], rescored[key])
+    values = [
+        {name: sample[name] for name in sample["metrics"]}
+        for folder in (logged, tmp_path)
+        for sample in map(json.loads, only(folder, "samples_*.jsonl").read_text(encoding="utf-8").splitlines())
+    ]
+    assert equal(values[:10], values[10:])
+
+
+def test_a_run_that_only_predicted_is_shown_without_scores_and_not_compared(
+    logged: Path, predicted: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["report", str(predicted), "--format", "markdown"]) == 0
+    assert "bypass" not in capsys.readouterr().out
+    assert main(["compare", str(logged), str(predicted)]) == 2
+    assert "run with --predict_only, which graded nothing" in capsys.readouterr().err
 
 
 def test_rescored_samples_can_be_rescored(logged: Path, tmp_path: Path):
@@ -132,7 +177,10 @@ def two_runs(logged: Path, tmp_path: Path) -> Path:
     for stamp, limit in ((FIRST, 10), (SECOND, 4)):
         lines = only(logged, "samples_*.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / f"samples_eager_demo_{stamp}.jsonl").write_text("".join(lines[:limit]), encoding="utf-8")
-        results = load(only(logged, "results_*.json")) | {"system_instruction": stamp}
+        results = load(only(logged, "results_*.json")) | {
+            "system_instruction": stamp,
+            "n-samples": {"eager_demo": {"original": 10, "effective": limit}},
+        }
         (folder / f"results_{stamp}.json").write_text(json.dumps(results), encoding="utf-8")
     return folder
 
@@ -211,10 +259,10 @@ def test_a_model_without_trees_is_rescored_from_its_texts(tmp_path: Path):
     trees = scoring.records([["\\boxed{62}", "\\boxed{7}"], ["\\boxed{62}"]], scoring.Rules(ks=(2,)))
     path = tmp_path / "samples_mine_2026-01-01T10-00-00.000001.jsonl"
     with path.open("w", encoding="utf-8") as file:
-        for tree in trees:
+        for number, tree in enumerate(trees):
             values = scoring.score(doc, tree)
-            line = {"doc": doc, "filtered_resps": [str(tree)], "filter": "none", "metrics": list(values), **values}
-            file.write(json.dumps(line) + "\n")
+            sample = {"doc_id": number, "doc": doc, "filtered_resps": [str(tree)], "filter": "none", "doc_hash": "x"}
+            file.write(json.dumps({**sample, "metrics": list(values), **values}) + "\n")
     main(["rescore", str(path)])
     found = load(only(tmp_path, "results_rescored_*.json"))
     assert found["rescored"]["tasks"]["mine"]["documents_changed"] == 0
@@ -245,6 +293,27 @@ def test_a_tree_of_another_record_format_is_refused(logged: Path, tmp_path: Path
     assert "record format 99" in refused(capsys, path)
 
 
+def lines_of(folder: Path) -> list[bytes]:
+    return only(folder, f"samples_*{FIRST}.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def test_missing_documents_are_refused(two_runs: Path, capsys: pytest.CaptureFixture[str]):
+    path = only(two_runs, f"samples_*{FIRST}.jsonl")
+    path.write_bytes(b"".join(lines_of(two_runs)[1:]))
+    assert "holds 9 of 10 documents" in refused(capsys, path)
+
+
+def test_repeated_documents_are_refused(two_runs: Path, capsys: pytest.CaptureFixture[str]):
+    path = only(two_runs, f"samples_*{FIRST}.jsonl")
+    lines = lines_of(two_runs)
+    path.write_bytes(b"".join([*lines[:-1], lines[0]]))
+    assert "document 0 comes for the second time" in refused(capsys, path)
+    for command in (["report", "--format", "markdown"], ["calibrate"], ["compare", str(two_runs)]):
+        results = path.with_name(f"results_{FIRST}.json")
+        assert main([*command, str(results)]) == 2
+        assert "document 0 comes for the second time" in capsys.readouterr().err
+
+
 def test_programs_are_run_only_on_confirmation(logged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     sample = first_sample(logged)
     sample["doc"]["eager"]["verifier"] = "code"
@@ -265,11 +334,13 @@ def test_a_document_without_a_verifier_is_refused(logged: Path, tmp_path: Path, 
     ("content", "said"),
     [
         (b"", "holds no samples"),
-        (b'{"doc": {"eager"', ":1 is not JSON"),
+        (b'{"doc": {"eager"', ":1 is no whole sample"),
         (b"\xff\xfe\x00", "no text in UTF-8"),
-        (b"5\n", "no sample of a task"),
-        (b'{"doc": {"question": "?"}, "filtered_resps": ["5"]}', "no sample of a task"),
-        (b'{"doc": {"eager": {"label": "5"}}, "filtered_resps": ["5"]}', "no sample of a task"),
+        (b"5\n", "no whole sample"),
+        (b'{"doc": {"question": "?"}, "filtered_resps": ["5"]}', "doc_id: field required"),
+        (LINE % b'{"question": "?"}', "no sample of a task"),
+        (LINE % b'{"eager": {"label": "5"}}', "no sample of a task"),
+        (LINE % b'{"eager": {"label": "5", "verifier": ["math"]}}', "no sample of a task"),
     ],
 )
 def test_a_file_that_is_no_samples_file_is_one_line_of_error(
@@ -296,5 +367,5 @@ def test_an_error_leaves_an_earlier_rescoring_as_it_was(two_runs: Path, capsys: 
     main(["rescore", str(path)])
     before = {file: file.read_bytes() for file in two_runs.iterdir() if file != path}
     path.write_bytes(path.read_bytes()[:-20])
-    assert "is not JSON" in refused(capsys, path)
+    assert "cut short" in refused(capsys, path)
     assert {file: file.read_bytes() for file in two_runs.iterdir() if file != path} == before

@@ -17,6 +17,15 @@ OPTIONS: Mapping[str, Any] = {
     "seed": 1,
     "max_rows": 64,
 }
+NOTHING_GRANTED: Mapping[str, Any] = {
+    "max_sequences": 4,
+    "surplus": 0,
+    "eligible": 0,
+    "grants": {},
+    "granted": 0,
+    "spent": 0,
+    "left": 0,
+}
 _HIGHER_IS_BETTER = {"tokens": False, "tie_rate": False, "sequences": None, "branches": None}
 
 
@@ -45,7 +54,7 @@ def write_run(
         "task": task,
         "options": dict(options),
         "labels_used": labels_used,
-        "ledger": dict(ledger or {}),
+        "ledger": {**NOTHING_GRANTED, "prompts": count, "used": count, **(ledger or {})},
         "sequences": count,
         "branches": 0,
         "tokens": 10 * count,
@@ -123,6 +132,7 @@ def tree_record(
         "tokens": sum(map(len, texts)),
         "sequences": sequences,
         "labels_used": False,
+        "scoring": {"ks": [], "tie": "mean", "truncated_votes": False},
         **OPTIONS,
         **extra,
     }

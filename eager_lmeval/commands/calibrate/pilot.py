@@ -13,15 +13,16 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.gate import GateSettings
 from eager_lmeval.algorithm.tree import parent_path
-from eager_lmeval.commands.runs import Run, iter_samples, tree_of
+from eager_lmeval.commands.runs import Run, iter_samples
 from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.samples import LoggedSequence, LoggedTree
 
 __all__ = ["Example", "Forecast", "PilotPrompt", "forecast", "read_pilot"]
 
@@ -78,13 +79,12 @@ def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -
     """The pilot's prompts, ``read`` being called after each; UsageError if its samples hold no trees."""
     prompts = []
     for sample in iter_samples(run, task):
-        record = tree_of(sample)
-        if record is None or not record["sequences"] or "entropies" not in record["sequences"][0]:
+        if sample.tree is None or not all(sequence.get("entropies") for sequence in _roots(sample.tree)):
             raise UsageError(
                 f"task {task!r} logged no trees; make the pilot with --model eager and a task that keeps them, such as "
                 f"eager_demo (eager-lmeval paths tasks)"
             )
-        prompts.append(_prompt(record))
+        prompts.append(_prompt(sample.tree))
         read()
     return prompts
 
@@ -231,21 +231,24 @@ class _Play:
         return float(met[met < self._gate.threshold].max())
 
 
-def _prompt(record: Mapping[str, Any]) -> PilotPrompt:
+def _roots(tree: LoggedTree) -> list[LoggedSequence]:
+    return [sequence for sequence in tree["sequences"] if sequence.get("branch_at") is None]
+
+
+def _prompt(tree: LoggedTree) -> PilotPrompt:
     """Rebuilds each sequence's entropies from its parent's."""
     whole: dict[tuple[int, ...], NDArray[np.float64]] = {}
     examples = []
-    for sequence in record["sequences"]:
-        path, own = tuple(sequence["path"]), np.array(sequence["entropies"], dtype=float)
-        if sequence["branch_at"] is not None:
-            shared = whole[parent_path(path, sequence["branch_at"])][: sequence["branch_at"]]
-            own = np.concatenate([shared, [sequence["branch_entropy"]], own])
+    for sequence in tree["sequences"]:
+        path, own = tuple(sequence["path"]), np.array(sequence.get("entropies", []), dtype=float)
+        if (at := sequence.get("branch_at")) is not None:
+            own = np.concatenate([whole[parent_path(path, at)][:at], [sequence["branch_entropy"]], own])
         whole[path] = own
         until = len(own)
-        if sequence["answer_at"] and sequence["text"]:
+        if (answer_at := sequence.get("answer_at")) and sequence["text"]:
             # The file has no token offsets: the share of the characters stands for the share of the tokens.
-            until = round(len(own) * sequence["answer_at"] / len(sequence["text"]))
+            until = round(len(own) * answer_at / len(sequence["text"]))
         examples.append(Example(own, until))
-    weights = np.array([sequence["weight"] for sequence in record["sequences"]], dtype=float)
+    weights = np.array([sequence["weight"] for sequence in tree["sequences"]], dtype=float)
     total = weights.sum()
     return PilotPrompt(examples, weights / total if total > 0 else np.full(len(weights), 1 / len(weights)))

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eager_lmeval.commands.runs import Run, iter_samples, sample_metrics
+from eager_lmeval.commands.runs import UNGRADED, Run, iter_samples, sample_metrics
+from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.instances import own_filter
 from eager_lmeval.scores.paired import Pairs
 
@@ -181,10 +182,15 @@ def _values(run: Run, task: str) -> tuple[dict[str, dict[_Key, float]], dict[_Ke
     copies: Counter[tuple[str, str]] = Counter()
     ids: dict[_Key, int] = {}
     for sample in iter_samples(run, task):
-        name, doc_hash = own_filter(sample["filter"]), sample["doc_hash"]
+        if UNGRADED in sample.logged["metrics"]:
+            raise UsageError(
+                f"{run.samples_file(task)} is of a run with --predict_only, which graded nothing; grade it with "
+                f"eager-lmeval rescore, if it is of a task with trees"
+            )
+        name, doc_hash = own_filter(sample.logged["filter"]), sample.logged["doc_hash"]
         key = _Key(doc_hash, copies[name, doc_hash])
         copies[name, doc_hash] += 1
-        ids[key] = sample["doc_id"]
+        ids[key] = sample.logged["doc_id"]
         for metric, value in sample_metrics(sample).items():
             by_filter.setdefault(name, {}).setdefault(metric, {})[key] = value
     if len(by_filter) == 1:

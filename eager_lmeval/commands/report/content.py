@@ -94,11 +94,12 @@ def _score(run: Run, task: str) -> Scored:
     failed: list[bool] = []
     first_filter: str | None = None
     for sample in iter_samples(run, task):
-        first_filter = first_filter or sample["filter"]
-        several = sample["filter"] != first_filter
+        name_of_filter = sample.logged["filter"]
+        first_filter = name_of_filter if first_filter is None else first_filter
+        several = name_of_filter != first_filter
         metrics = sample_metrics(sample)
         for name, value in metrics.items():
-            columns.setdefault(f"{name},{sample['filter']}" if several else name, []).append(value)
+            columns.setdefault(f"{name},{name_of_filter}" if several else name, []).append(value)
         if not several:
             document = read_document(sample)
             documents.append(document)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager_lmeval.algorithm.tree import parent_path
-from eager_lmeval.commands.runs import tree_of
 from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.samples import Sample
 from eager_lmeval.scores.scoring import Rules, answer_text
 from eager_lmeval.verify import Graded, get_verifier
 
@@ -40,11 +40,11 @@ class Document:
     branch_positions: list[int]
 
 
-def read_document(sample: Mapping[str, Any]) -> Document:
+def read_document(sample: Sample) -> Document:
     """A sample with or without a tree; without one its responses stand as sequences of unknown cost."""
-    record = tree_of(sample) or _plain(sample)
+    record: Mapping[str, Any] = sample.tree or _plain(sample.logged)
     sequences: list[Mapping[str, Any]] = record["sequences"]
-    label, graded = _grade(sample.get("doc") or {}, record)
+    label, graded = _grade(sample.column, record)
     places = {tuple(sequence["path"]): place for place, sequence in enumerate(sequences)}
     shown = []
     for sequence, grade in zip(sequences, graded, strict=True):
@@ -53,8 +53,8 @@ def read_document(sample: Mapping[str, Any]) -> Document:
         shown.append(_shown(sequence, None if parent is None else sequences[parent], parent, grade))
     known = [grade for grade in graded if grade is not None]
     return Document(
-        doc_id=int(sample["doc_id"]),
-        question=_question(sample),
+        doc_id=sample.logged["doc_id"],
+        question=_question(sample.logged),
         label=label,
         max_sequences=record.get("max_sequences"),
         pool_key=pool_key(record),
@@ -75,15 +75,15 @@ def pool_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _grade(doc: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
+def _grade(column: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
     """The label and each sequence's verdict, by the rules that the run was scored with; None where the document names
     no verifier that may be asked again."""
-    column, sequences = doc.get("eager"), record["sequences"]
+    sequences = record["sequences"]
     ungraded: list[Graded | None] = [None] * len(sequences)
-    if not isinstance(column, Mapping) or column.get("label") is None:
+    if column.get("label") is None:
         return None, ungraded
     label = str(column["label"])
-    if column.get("verifier") not in _GRADED_AGAIN:
+    if not isinstance(column.get("verifier"), str) or column["verifier"] not in _GRADED_AGAIN:
         return label, ungraded
     try:
         rules = Rules.read(record.get("scoring", {}))
@@ -146,7 +146,7 @@ def _question(sample: Mapping[str, Any]) -> str:
     """The prompt as the model saw it."""
     arguments = sample.get("arguments")
     if isinstance(arguments, Mapping):
-        arguments = [list(request.values()) for request in arguments.values()]
+        arguments = [list(request.values()) for request in arguments.values() if isinstance(request, Mapping)]
     try:
         prompt = arguments[0][0]  # type: ignore[index]  # a list of requests, or nothing of the kind
     except (IndexError, KeyError, TypeError):

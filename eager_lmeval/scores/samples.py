@@ -1,0 +1,245 @@
+"""Samples files, `samples_TASK_DATE.jsonl`: what the harness logs of each document, read and checked in one place.
+
+`report`, `compare`, `calibrate`, `sweep` and `rescore` all read them through `read_samples`. Knows no folders of runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+from typing_extensions import NotRequired, TypedDict  # pydantic does not take those of `typing` before Python 3.12
+
+from eager_lmeval import __version__
+from eager_lmeval.algorithm.tree import READABLE_FORMATS, parent_path
+from eager_lmeval.errors import UsageError
+
+__all__ = [
+    "AS_LOGGED",
+    "DAMAGED",
+    "Count",
+    "Finite",
+    "Logged",
+    "LoggedSequence",
+    "LoggedTree",
+    "Sample",
+    "as_number",
+    "problem",
+    "read_samples",
+]
+
+AS_LOGGED = ConfigDict(extra="allow", strict=True)
+"""Of what others may add to: unknown fields stay, and no type is taken for another."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Nats = Annotated[float, Field(allow_inf_nan=False, ge=-1, le=1000)]
+"""An entropy; the bounds only keep out what no model gives."""
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""What a float holds exactly."""
+
+
+class LoggedSequence(TypedDict):
+    """A sequence of a tree as `Tree.to_record` writes it; of a model without trees its text, path and weight alone."""
+
+    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # pydantic's way to configure a TypedDict
+
+    path: Annotated[list[Count], Field(min_length=1)]
+    text: str
+    answer_at: NotRequired[Count | None]
+    weight: Annotated[Finite, Field(ge=0, le=1.001)]
+    finish: NotRequired[Literal["stop", "length"] | None]
+    num_tokens: NotRequired[Count | None]
+    branch_at: NotRequired[Count | None]
+    branch_entropy: NotRequired[Nats | None]
+    mean_entropy: NotRequired[Nats | None]
+    logprob: NotRequired[float | None]
+    copies: NotRequired[Count | None]
+    token_ids: NotRequired[list[Count]]
+    entropies: NotRequired[list[Nats]]
+
+
+class LoggedTree(TypedDict):
+    """A tree's record (`Tree.to_record`) with what its run and its task's scoring add to it."""
+
+    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
+
+    format: NotRequired[Count]
+    num_sequences: Count
+    num_branches: Count
+    num_roots: Count
+    tokens: Count | None
+    labels_used: bool
+    sequences: Annotated[list[LoggedSequence], Field(min_length=1)]
+    scoring: dict[str, Any]
+    strategy: NotRequired[str]
+    max_sequences: NotRequired[Count]
+    entropy_threshold: NotRequired[Finite | None]
+    temperature: NotRequired[Finite | None]
+    seed: NotRequired[int]
+
+
+class Logged(TypedDict):
+    """One line of a samples file; its metrics are fields beside these, named in ``metrics``."""
+
+    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
+
+    doc_id: Count
+    doc: Any
+    target: NotRequired[Any]
+    arguments: NotRequired[Any]
+    resps: NotRequired[list[Any]]
+    filtered_resps: Annotated[list[Any], Field(min_length=1)]
+    filter: str
+    metrics: list[str]
+    doc_hash: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One document under one filter."""
+
+    where: str
+    """File and line, as errors begin."""
+    logged: Logged
+    tree: LoggedTree | None
+    """None for a task or a model that leaves none."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The metrics by name; UsageError where one has no value."""
+        fields: dict[str, Any] = {**self.logged}
+        for name in self.logged["metrics"]:
+            if name not in fields:
+                raise UsageError(f"{self.where}: the sample names the metric {name!r} and has no value of it")
+        return {name: fields[name] for name in self.logged["metrics"]}
+
+    @property
+    def column(self) -> dict[str, Any]:
+        """What the document's column `eager` holds; empty where it has none."""
+        doc = self.logged["doc"]
+        column = doc.get("eager") if isinstance(doc, dict) else None
+        return column if isinstance(column, dict) else {}
+
+
+DAMAGED = "the file was cut short or damaged, or is no samples file; run lm_eval with --log_samples again"
+LARGEST = 1e100
+"""Metrics from here on are taken for undefined."""
+_LOGGED, _TREE = TypeAdapter(Logged), TypeAdapter(LoggedTree)
+
+
+def read_samples(path: Path, documents: int | None) -> Iterator[Sample]:
+    """The samples of a task, one a document and filter, in the file's order.
+
+    UsageError for what is no samples file, damaged or of an unknown format; where a document stands twice; and, at the
+    end, where there are not as many ``documents`` (None: not known how many there should be) under every filter.
+    """
+    seen: Counter[str] = Counter()
+    documents_seen: set[tuple[str, int]] = set()
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            sample = _read(f"{path}:{number}", line)
+            name, doc_id = sample.logged["filter"], sample.logged["doc_id"]
+            if (name, doc_id) in documents_seen:
+                raise UsageError(f"{sample.where}: document {doc_id} comes for the second time; run lm_eval again")
+            documents_seen.add((name, doc_id))
+            seen[name] += 1
+            yield sample
+    if not seen:
+        raise UsageError(f"{path} holds no samples; run lm_eval with --log_samples again")
+    if documents is not None and any(count != documents for count in seen.values()):
+        raise UsageError(
+            f"{path} was cut short: it holds {min(seen.values())} of {documents} documents; run lm_eval again"
+        )
+
+
+def as_number(value: Any) -> float | None:
+    """A metric's value; NaN where it is undefined or too large to take variances of, None where it is no number."""
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < LARGEST else math.nan
+
+
+def problem(error: ValidationError) -> str:
+    """The first problem in one line: where it is and what should stand there."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{place}: {message}" if place else message
+
+
+def _read(where: str, line: bytes) -> Sample:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is no text in UTF-8 ({error.reason}); {DAMAGED}") from error
+    try:
+        logged = _LOGGED.validate_json(line)
+    except ValidationError as error:
+        raise UsageError(f"{where} is no whole sample ({problem(error)}); {DAMAGED}") from error
+    response = logged["filtered_resps"][0]
+    try:
+        tree = _tree(response) if isinstance(response, str) and response.startswith("{") else None
+    except ValidationError as error:
+        raise UsageError(f"{where} holds a damaged tree ({problem(error)}); {DAMAGED}") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    if tree is None and "labels_used" in logged["metrics"]:  # what only a tree's scoring gives
+        raise UsageError(f"{where} holds no whole tree, though it was scored from one; {DAMAGED}")
+    return Sample(where, logged, tree)
+
+
+def _tree(text: str) -> LoggedTree | None:
+    """The tree in a response; None for a text, which may be JSON too. UsageError, ValidationError for a damaged one."""
+    try:
+        tree = _TREE.validate_json(text)
+    except ValidationError:
+        if not _is_tree(text):
+            return None
+        raise
+    _require_readable(tree)
+    _check(tree)
+    return tree
+
+
+def _is_tree(text: str) -> bool:
+    """Whether a text that is no whole tree was one; UsageError if it is of another format."""
+    try:
+        found = from_json(text)
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or not {"sequences", "scoring"} <= found.keys():
+        return False
+    _require_readable(found)
+    return True
+
+
+def _require_readable(tree: Mapping[str, Any]) -> None:
+    number = tree.get("format")
+    if number is not None and number not in READABLE_FORMATS:  # texts of a model without trees have none
+        known = " and ".join(map(str, READABLE_FORMATS))
+        raise UsageError(
+            f"the tree is of record format {number!r}, and this eager_lmeval {__version__} reads {known}; "
+            f"use the release that wrote it"
+        )
+
+
+def _check(tree: LoggedTree) -> None:
+    """UsageError for sequences that do not make a tree."""
+    known: set[tuple[int, ...]] = set()
+    for sequence in tree["sequences"]:
+        path, at = tuple(sequence["path"]), sequence.get("branch_at")
+        if path in known:
+            raise UsageError(f"two sequences of the tree have the path {list(path)}; {DAMAGED}")
+        if at is not None and (sequence.get("branch_entropy") is None or parent_path(path, at) not in known):
+            raise UsageError(f"the tree's sequence {list(path)} comes from no sequence before it; {DAMAGED}")
+        known.add(path)
+    if len(known) != tree["num_sequences"]:
+        raise UsageError(f"the tree holds {len(known)} of {tree['num_sequences']} sequences; {DAMAGED}")
