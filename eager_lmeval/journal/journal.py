@@ -6,6 +6,7 @@ what was grown of them by names that its users choose; it does not know what a s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -16,12 +17,17 @@ import uuid
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from eager_lmeval.algorithm.tree import Sequence, Tree, parent_path
+from pydantic import BaseModel, Field
+from pydantic_core import from_json
+
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree, parent_path
 from eager_lmeval.errors import UsageError
+from eager_lmeval.journal.parts import fits
 
 __all__ = ["FORMAT", "Journal", "Record", "fingerprint"]
 
@@ -58,6 +64,7 @@ class Journal:
         self._about = dict(about or {})
         self._own = f"rank{rank:03d}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._file: FileIO | None = None
+        self._held: set[str] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder / LOCK) if rank == 0 else None
@@ -68,8 +75,15 @@ class Journal:
             raise self._unusable(error) from error
 
     def files(self) -> list[str]:
-        """Names of the files that are there now."""
-        return sorted(path.name for path in self.folder.glob("*.jsonl"))
+        """Names of the files that are there now; a folder or a pipe of such a name is left alone, and said."""
+        try:
+            paths = sorted(path for path in self.folder.iterdir() if path.name.endswith(".jsonl"))
+        except OSError as error:
+            raise self._unusable(error) from error
+        for path in paths:
+            if not path.is_file():
+                log.warning("journal %s: this is no file, and no journal's; it is left alone", path)
+        return [path.name for path in paths if path.is_file()]
 
     def mark(self) -> str:
         """Puts an empty file into the folder, so that others can tell whether theirs is the same; returns its name."""
@@ -89,23 +103,30 @@ class Journal:
         found: dict[str, dict[str, Record]] = {}
         others = 0
         for name in names:
-            bad, number = [], 0
+            bad, whole, number = [], True, 0
             try:
                 with open(self.folder / name, "rb") as lines:
                     for number, line in enumerate(lines, start=1):
+                        whole = False
                         try:
                             data = _parse(line)
+                            whole = True
+                            if data.get("format") != FORMAT or data.get("key") not in wanted:
+                                others += "key" in data
+                                continue
+                            packed = _Packed.model_validate(data)
+                            record = Record(_unpack(packed), packed.prefill_tokens)
                         except ValueError:
                             bad.append(number)
                             continue
-                        if data["format"] != FORMAT or data.get("key", "") not in wanted:
-                            others += "key" in data
-                            continue
-                        record = Record(_unpack(data["sequences"]), data["prefill_tokens"])
-                        found.setdefault(data["key"], {}).setdefault(data["part"], record)
+                        found.setdefault(packed.key, {}).setdefault(packed.part, record)
             except OSError as error:
-                raise self._unusable(error) from error
-            _warn(self.folder / name, bad, number)
+                raise UsageError(
+                    f"journal={self.folder}: {name} cannot be read: {error.strerror or error}; make it readable, or "
+                    f"take it out of the folder, then start the same command again"
+                ) from error
+            _warn(self.folder / name, bad, torn=bad == [number] and not whole)
+        self._held.update(found)
         if others:
             log.info(
                 "journal %s: %d records are of another model, other prompts or other options; they are left alone",
@@ -134,6 +155,12 @@ class Journal:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._unusable(error) from error
+        self._held.add(key)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts of which this process has found or written something."""
+        return len(self._held)
 
     def close(self) -> None:
         """Gives the folder back."""
@@ -143,10 +170,22 @@ class Journal:
         self._file = self._lock = None
 
     def _unusable(self, error: OSError) -> UsageError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        place = f" ({error.filename})" if error.filename not in (None, str(self.folder)) else ""
+        remedy = "make room, or give a folder that has it" if full else "give a folder that can be read and written"
         return UsageError(
-            f"journal={self.folder}: {error.strerror or error}; what it holds is kept: give a folder that can be "
-            f"written and has room, then start the same command again"
+            f"journal={self.folder}: {error.strerror or error}{place}; what it holds is kept: {remedy}, then start the "
+            f"same command again"
         )
+
+
+class _Packed(BaseModel):
+    """A record as it stands in a line; the tokens of a child begin at its fork."""
+
+    key: str
+    part: str
+    prefill_tokens: int = Field(ge=0)
+    sequences: list[Sequence] = Field(min_length=1)
 
 
 def _pack(sequence: Sequence) -> dict[str, Any]:
@@ -169,13 +208,20 @@ def _pack(sequence: Sequence) -> dict[str, Any]:
     }
 
 
-def _unpack(packed: Iterable[Mapping[str, Any]]) -> list[Sequence]:
+def _unpack(packed: _Packed) -> list[Sequence]:
+    """The sequences with all of their tokens; ValueError where they are no tree, or not what the part's name says."""
     sequences: dict[tuple[int, ...], Sequence] = {}
-    for data in packed:
-        path = tuple(data["path"])
-        at = data["branch_at"]
-        shared = [] if at is None else sequences[parent_path(path, at)].tokens[:at]
-        sequences[path] = Sequence(**dict(data) | {"path": path, "tokens": [*shared, *data["tokens"]]})
+    try:
+        for one in packed.sequences:
+            shared = [] if one.branch_at is None else sequences[parent_path(one.path, one.branch_at)].tokens
+            sequences[one.path] = replace(one, tokens=[*shared[: one.branch_at], *one.tokens])
+            assert sequences[one.path].own_tokens, "no tokens"
+            assert (one.branch_at is None) == (one.branch_entropy is None), "a fork without its entropy"
+        Tree(Prompt(0, "", "", []), list(sequences.values())).check_integrity()
+    except (AssertionError, LookupError) as error:
+        raise ValueError(f"no tree: {error}") from error
+    if not fits(packed.part, [one.path for one in packed.sequences]):
+        raise ValueError(f"not what is called {packed.part!r}")
     return list(sequences.values())
 
 
@@ -207,15 +253,17 @@ def _parse(line: bytes) -> dict[str, Any]:
     body, found, check = line.rpartition(b',"crc32":')
     if not found or not check.endswith(b"}\n") or int(check[:-2]) != zlib.crc32(body):
         raise ValueError("the checksum does not fit")
-    data: dict[str, Any] = json.loads(body + b"}")
+    data = from_json(body + b"}")
+    if not isinstance(data, dict) or not isinstance(data.get("key", ""), str):
+        raise ValueError("no record and no header")
     return data
 
 
-def _warn(path: Path, bad: Seq[int], lines: int) -> None:
+def _warn(path: Path, bad: Seq[int], torn: bool) -> None:
     """Says in one line what of a file cannot be read."""
     if not bad:
         return
-    if bad == [lines]:
+    if torn:
         log.warning("journal %s: the last line is torn, as a killed run leaves it; it is ignored", path)
     else:
         numbers = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")

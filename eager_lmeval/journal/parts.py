@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["ROUNDS", "TREE", "grant_part", "roots_part", "successive_roots"]
+__all__ = ["ROUNDS", "TREE", "fits", "grant_part", "roots_part", "successive_roots"]
 
 TREE = "tree"
 """Stage 1 of a prompt: one root and what branched off it."""
@@ -23,12 +24,22 @@ def grant_part(grant: int, threshold_decay: float) -> str:
     return f"grant {grant} decay {threshold_decay!r}"
 
 
+def fits(part: str, paths: Sequence[tuple[int, ...]]) -> bool:
+    """Whether sequences of these paths can be what a part of this name is said to hold."""
+    roots = [path[0] for path in paths if len(path) == 1]
+    if part == TREE:
+        return roots == [0]
+    if span := _span(part):
+        return list(paths) == [(root,) for root in range(span.first, span.first + span.roots)]
+    return 0 not in roots  # stage 2 comes after a tree
+
+
 def successive_roots(parts: Iterable[str], wanted: int) -> Iterator[tuple[str, int]]:
     """Parts that together hold the first roots, without a gap, up to ``wanted``; each with how many roots to take.
 
     Where several begin at the same root, the longest is taken.
     """
-    spans = {_span(part): part for part in parts if part.startswith("roots ")}
+    spans = {span: part for part in parts if (span := _span(part))}
     have = 0
     while have < wanted and (following := [span for span in spans if span.first == have]):
         longest = max(following)
@@ -42,6 +53,7 @@ class _Span(NamedTuple):
     roots: int
 
 
-def _span(part: str) -> _Span:
-    first, roots = part.removeprefix("roots ").split("+")
-    return _Span(int(first), int(roots))
+def _span(part: str) -> _Span | None:
+    """None for a part that is no roots."""
+    found = re.fullmatch(r"roots (\d{1,9})\+([1-9]\d{0,8})", part)
+    return _Span(int(found[1]), int(found[2])) if found else None

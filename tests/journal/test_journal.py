@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,13 +127,83 @@ def test_a_fingerprint_depends_on_all_that_it_is_made_of():
     assert fingerprint(base) == fingerprint(dict(reversed(base.items())))
 
 
+def forged(line: bytes, change: Callable[[Any], Any]) -> bytes:
+    """A line of another content with the checksum of that content."""
+    data = json.loads(line)
+    del data["crc32"]
+    changed = change(data)
+    body = json.dumps(changed).encode()[:-1]
+    return body + b',"crc32":%d}\n' % zlib.crc32(body)
+
+
+def in_second(**fields: Any) -> Callable[[Any], Any]:
+    """A change of a record's child."""
+    return lambda data: data | {"sequences": [data["sequences"][0], {**data["sequences"][1], **fields}]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: {"format": FORMAT, "key": "second"},
+        lambda data: data | {"sequences": None},
+        lambda data: data | {"sequences": []},
+        lambda data: data | {"sequences": ["x"]},
+        lambda data: data | {"sequences": data["sequences"][1:]},
+        lambda data: data | {"sequences": [data["sequences"][0]] * 2},
+        lambda data: data | {"prefill_tokens": "many"},
+        lambda data: data | {"part": None},
+        lambda data: data | {"part": "roots 0+2"},
+        lambda data: data | {"part": "roots 1+1"},
+        lambda data: data | {"part": "grant 2 decay 0.8"},
+        lambda data: data | {"key": ["second"]},
+        in_second(tokens=[]),
+        in_second(tokens=["x"]),
+        in_second(tokens=[1]),  # its parent's
+        in_second(branch_at=9),
+        in_second(branch_entropy=None),
+        in_second(finish=None),
+        in_second(finish="end"),
+        in_second(weight=7.0),
+        in_second(path=[]),
+    ],
+)
+def test_a_record_of_the_wrong_shape_and_the_right_checksum_is_left_alone(folder, caplog, change):
+    lines = only_file(folder).read_bytes().splitlines(keepends=True)
+    lines[2] = forged(lines[2], change)
+    only_file(folder).write_bytes(b"".join(lines))
+    found = read_all(folder, "first", "second", "third")
+    assert set(found) == {"first", "third"}
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.partition("jsonl: ")[2] for line in said] == ["line 3 cannot be read; what it held is generated again"]
+
+
+@pytest.mark.parametrize("line", [b"[]", b"5", b'"x"', b"[" * 10_000, b"{}"])
+def test_a_line_that_is_no_record_and_has_the_right_checksum_is_left_alone(folder, line):
+    forged_line = line + b',"crc32":%d}\n' % zlib.crc32(line)
+    only_file(folder).write_bytes(only_file(folder).read_bytes() + forged_line)
+    assert set(read_all(folder, "first", "third")) == {"first", "third"}
+
+
 # The folder.
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_model_is_loaded(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"journal=.*file/journal: Not a directory; .*start the same command again"):
+    with pytest.raises(UsageError, match=r"journal=.*: Not a directory; .*start the same command again"):
         EagerLM(pretrained="a/model/that/does/not/exist", journal=str(tmp_path / "file" / "journal"))
+
+
+def test_a_folder_of_a_file_s_name_is_left_alone_and_said(folder, caplog):
+    (folder / "x.jsonl").mkdir()
+    os.mkfifo(folder / "y.jsonl")
+    assert set(read_all(folder, "first", "second")) == {"first", "second"}
+    assert [name in caplog.text for name in ("x.jsonl: this is no file", "y.jsonl: this is no file")] == [True] * 2
+
+
+def test_what_is_wrong_with_the_folder_is_not_taken_for_a_full_disk(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(UsageError, match=r"Is a directory \(.*lock\); .*give a folder that can be read and written"):
+        Journal(tmp_path)
 
 
 @contextmanager
@@ -149,7 +221,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing_that_was_done(tmp_path, ca
     journal = Journal(tmp_path)
     journal.append("first", "tree", {}, some_tree())
     full = only_file(tmp_path).stat().st_size + 100
-    said = r"what it holds is kept: give a folder that can be written and has room"
+    said = r"what it holds is kept: make room, or give a folder that has it"
     with files_of_at_most(full), pytest.raises(UsageError, match=said):
         journal.append("second", "tree", {}, some_tree())
     assert only_file(tmp_path).stat().st_size == full
