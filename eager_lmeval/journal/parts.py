@@ -29,6 +29,8 @@ def fits(part: str, paths: Sequence[tuple[int, ...]]) -> bool:
     roots = [path[0] for path in paths if len(path) == 1]
     if part == TREE:
         return roots == [0]
+    if part == ROUNDS:
+        return roots == list(range(len(roots))) != []
     if span := _span(part):
         return list(paths) == [(root,) for root in range(span.first, span.first + span.roots)]
     return 0 not in roots  # stage 2 comes after a tree
