@@ -43,7 +43,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "extra_cap": {"adapt": "3M", "eager": "1M"},
     },
 }
-"""`paper` is Algorithm 1 of arXiv 2510.11170 (v2), `reference` its released code."""
+"""`paper` is Algorithm 1 of arXiv 2510.11170 (v2), `reference` the settings of its released code.
+
+What that code does otherwise even then (SPEC 3.3): forks go by list order instead of by H, and need active + finished +
+already forked < M; its gate is H > θ, and a drawn EOS or marker suppresses the fork; each restart may use the whole
+grant; its percentile starts empty on each run."""
 
 ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks", "max_new_tokens": "max_gen_toks"}
 """The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
@@ -117,6 +121,7 @@ class Options(BaseModel):
     extra_cap: Annotated[str, BeforeValidator(_extra_cap)] = "2M"
     """The most sequences that a prompt may be granted in stage 2: a number, or a multiple of M."""
     preset: Literal["default", "paper", "reference"] = "default"
+    """Values for what is not given, `PRESETS`; what the released code does otherwise than `reference` stands there."""
     seed: int = 0
     max_rows: int = Field(64, ge=1)
     """Sequences decoded at once; where it is not given, 64 or `max_sequences`, whichever is more."""
@@ -181,16 +186,19 @@ class Options(BaseModel):
         """What is allowed but cannot do what it seems to."""
         found = []
         limit = math.log(self.entropy_top_k)
-        if self.strategy != "parallel" and self.max_sequences > 1 and self.entropy_threshold > limit:
+        branches = self.strategy != "parallel" and self.branching != "none" and self.max_sequences > 1
+        if branches and self.entropy_threshold > limit:
             found.append(
                 f"entropy_threshold={self.entropy_threshold:g} is above ln(entropy_top_k) = {limit:.3f} nats, the most "
                 f"that the entropy of {self.entropy_top_k} tokens can be: nothing will ever branch"
             )
-        if self.strategy != "parallel" and self.branching == "systematic" and self.max_sequences > 1 and self.greedy:
+        if branches and self.branching == "systematic" and self.greedy:
             found.append(
-                "branching=systematic at temperature 0 splits nothing: every prompt has one sequence; give a "
-                "temperature above 0, or take branching=top2, which forks at any temperature"
+                "branching=systematic at temperature 0 splits nothing: every root is one sequence; give a temperature "
+                "above 0, or take branching=top2, which forks at any temperature"
             )
+        if self.strategy == "consistency" and self.max_sequences > self.round_size and self.greedy:
+            found.append("strategy=consistency at temperature 0 makes all rounds alike: give a temperature above 0")
         if self.strategy == "parallel" and self.max_sequences > 1 and self.greedy:
             found.append(
                 f"strategy=parallel at temperature 0 makes max_sequences={self.max_sequences} identical sequences: "

@@ -81,6 +81,9 @@ class LoggedTree(TypedDict):
     max_sequences: NotRequired[Count]
     entropy_threshold: NotRequired[Finite | None]
     temperature: NotRequired[Finite | None]
+    rate_roots: NotRequired[Count | None]
+    rounds: NotRequired[Count | None]
+    settled: NotRequired[bool | None]
     seed: NotRequired[int]
 
 

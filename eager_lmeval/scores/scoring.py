@@ -173,7 +173,7 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "entropy_threshold": _number(record.get("entropy_threshold")),
         "temperature": _number(record.get("temperature")),
         "labels_used": float(record["labels_used"]),
-        **({name: float(record[name]) for name in _VOTED} if record.get("settled") is not None else {}),
+        **{name: float(record[name]) for name in _VOTED if record.get(name) is not None},
         **({"verifier_note": _notes(graded)} if doc["eager"]["verifier"] == "code" else {}),
     }
 

@@ -16,7 +16,13 @@ MEASURES = {"p@k": "pass@max", "c@max": "cons@max", "PR": "pass_rate"}
 """The paper's names for the metrics; a task without them is shown with its own. To either come the costs."""
 _COSTS = {"#T": "tokens", "#S": "sequences"}
 """Sums over the documents."""
-_NAMES = {"parallel": "Full Parallel", "init": "EAGER-init", "adapt": "EAGER-adapt", "eager": "EAGER (labels)"}
+_NAMES = {
+    "parallel": "Full Parallel",
+    "init": "EAGER-init",
+    "adapt": "EAGER-adapt",
+    "eager": "EAGER (labels)",
+    "consistency": "Consistency",
+}
 
 
 class Row(NamedTuple):
