@@ -61,6 +61,10 @@ class Fork(NamedTuple):
     child: Sequence
 
 
+Forked = tuple[list[Fork], dict[int, tuple[int, float]]]
+"""The forks of a step; and by place the token and log-probability of who does not take the drawn one."""
+
+
 class Growth:
     """The state of one run: its sequences, which of them are unfinished, and its gate.
 
@@ -129,14 +133,13 @@ class Growth:
         for place, sequence in enumerate(active):
             if readouts[place].entropy != readouts[place].entropy:
                 raise UsageError(self._nan_message(sequence))
-        taken = [(readout.token, readout.logprob) for readout in readouts]
-        forks = self._fork(readouts, active, taken) if self._gate else self._split(readouts, active, taken)
-        for place, sequence in enumerate(active):
-            token, logprob = taken[place]
+        forks, not_drawn = self._fork(readouts, active) if self._gate else self._split(readouts, active)
+        for place, (sequence, readout) in enumerate(zip(active, readouts, strict=True)):
+            token, logprob = not_drawn.get(place, (readout.token, readout.logprob))
             sequence.tokens.append(token)
             sequence.logprob += logprob
-            sequence.entropies.append(readouts[place].entropy)
-            sequence.entropy_sum += readouts[place].entropy
+            sequence.entropies.append(readout.entropy)
+            sequence.entropy_sum += readout.entropy
         self.sequences.extend(fork.child for fork in forks)
         for sequence in (*active, *(fork.child for fork in forks)):
             self._stopper.observe(self.run.prompt, sequence)
@@ -144,14 +147,12 @@ class Growth:
             self.sequences.sort(key=lambda sequence: (len(sequence.path) > 1, sequence.own_from, sequence.path))
         return forks
 
-    def _fork(self, readouts: Seq[Readout], active: Seq[Sequence], taken: list[tuple[int, float]]) -> list[Fork]:
-        """`top2`: who passes the gate takes its most likely token, its child the second. Puts into ``taken`` the
-        tokens and log-probabilities that are not the drawn ones.
-        """
+    def _fork(self, readouts: Seq[Readout], active: Seq[Sequence]) -> Forked:
+        """`top2`: who passes the gate takes its most likely token, its child the second."""
         assert self._gate is not None
         candidates = self._candidates(readouts, active)
         chosen = self._gate.choose(candidates, sequences=len(self.sequences), active=len(active))
-        forks = []
+        forks, not_drawn = [], {}
         for place in sorted(chosen, key=lambda place: (*active[place].path, len(active[place].tokens))):  # child's path
             sequence, readout = active[place], readouts[place]
             path = (*sequence.path, len(sequence.tokens))
@@ -159,27 +160,30 @@ class Growth:
             parent_share, child_share = readout.shares
             child.weight *= child_share
             sequence.weight *= parent_share
-            taken[place] = (readout.first, readout.logprob_first)
+            not_drawn[place] = (readout.first, readout.logprob_first)
             forks.append(Fork(sequence, child))
-        return forks
+        return forks, not_drawn
 
-    def _split(self, readouts: Seq[Readout], active: Seq[Sequence], taken: list[tuple[int, float]]) -> list[Fork]:
-        """`systematic`: who opens deals its copies to its strata. Puts into ``taken`` what is not the drawn token."""
+    def _split(self, readouts: Seq[Readout], active: Seq[Sequence]) -> Forked:
+        """`systematic`: who opens deals its copies to its strata; what does not branch at all never does."""
         forks: list[Fork] = []
+        not_drawn: dict[int, tuple[int, float]] = {}
         for place, (sequence, readout) in enumerate(zip(active, readouts, strict=True)):
             if self._splits is None or not opens(readout, self._splits):
                 continue
             assert sequence.copies is not None, "what splits has copies"
             assert self.run.copies is not None, "what splits has copies"
-            first = shift(self.run.prompt, sequence, len(readout.strata), self._splits.seed)
+            strata = len(readout.strata)
+            left_over = sequence.copies % strata
+            first = shift(self.run.prompt, sequence, strata, self._splits.seed) if left_over else 0
             going_on, *others = deal(sequence.copies, readout.strata, first)
             for token, logprob, copies in others:
                 child = sequence.fork((*sequence.path, len(sequence.tokens), token), token, readout.entropy, logprob)
                 child.copies, child.weight = copies, copies / self.run.copies
                 forks.append(Fork(sequence, child))
             sequence.copies, sequence.weight = going_on.copies, going_on.copies / self.run.copies
-            taken[place] = (going_on.token, going_on.logprob)
-        return forks
+            not_drawn[place] = (going_on.token, going_on.logprob)
+        return forks, not_drawn
 
     def _candidates(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Candidate]:
         return [

@@ -33,19 +33,25 @@ from eager_lmeval.engine.transformers.runner import ModelRunner
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.run import PoolResult, grow_pool
 
+UNDER_PRESSURE = {
+    "parallel": ADAPT | {"strategy": "parallel"},
+    "adapt": ADAPT,
+    "adapt, systematic": ADAPT | {"branching": "systematic", "entropy_threshold": 1.5},
+}
+
 
 @settings(max_examples=30, deadline=None)
 @given(
     failures=st.sets(st.integers(0, 120), max_size=4),
     call=st.sampled_from([None, "prefill", "reserve", "decode"]),
-    strategy=st.sampled_from(["parallel", "adapt"]),
+    strategy=st.sampled_from(["parallel", "adapt", "adapt, systematic"]),
 )
 @example(failures={1, 3}, call=None, strategy="parallel")  # rows of one growth are parked twice before any comes back
 def test_running_out_of_memory_shows_in_no_tree(
     trees_with_memory: dict[str, PoolResult], failures: set[int], call: str | None, strategy: str
 ) -> None:
     runner = ScriptedRunner(PromptScript(eos_bias=1.0), memory=memory_that_fails_at(failures, call))
-    options = resolve(ADAPT | {"strategy": strategy})
+    options = resolve(UNDER_PRESSURE[strategy])
     engine = scripted_engine(runner, options, max_rows=40)
     expected = trees_with_memory[strategy]
     try:
@@ -59,7 +65,7 @@ def test_running_out_of_memory_shows_in_no_tree(
 
 @pytest.fixture(scope="module")
 def trees_with_memory() -> dict[str, PoolResult]:
-    return {strategy: grow(ADAPT | {"strategy": strategy}, number=7)[0] for strategy in ("parallel", "adapt")}
+    return {strategy: grow(given, number=7)[0] for strategy, given in UNDER_PRESSURE.items()}
 
 
 def test_a_step_without_memory_halves_the_row_limit_and_is_counted() -> None:
@@ -79,14 +85,16 @@ def test_prompts_that_do_not_fit_together_are_prefilled_apart() -> None:
     assert engine.stats.out_of_memory == 1
 
 
-@pytest.mark.parametrize("strategy", ["init", "parallel"])
+@pytest.mark.parametrize(
+    "given", [{"strategy": "init"}, {"strategy": "parallel"}, {"strategy": "init", "branching": "systematic"}]
+)
 @pytest.mark.parametrize("call", ["prefill", "reserve", "decode"])
 @pytest.mark.parametrize("first", [1, 4, 9])
 def test_memory_that_never_comes_back_ends_the_run(
-    monkeypatch: pytest.MonkeyPatch, first: int, call: str, strategy: str
+    monkeypatch: pytest.MonkeyPatch, first: int, call: str, given: dict[str, Any]
 ):
     monkeypatch.setattr(intake, "PREFILL_AHEAD", 1)
-    options = ADAPT | {"strategy": strategy}
+    options = ADAPT | given
     runner = ScriptedRunner(PromptScript(eos_bias=1.0), memory=memory_that_fails_at(set(range(first, 3000)), call))
     with pytest.raises(UsageError, match="out of memory"):
         grow(options, number=30, runner=runner, max_rows=8)
