@@ -51,6 +51,14 @@ def test_relative_links_of_a_page_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{link}: no such heading; there are {sorted(anchors(target))}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_of_the_project_that_a_page_names_exist(page: Path) -> None:
+    folders = "benchmarks|configs|docs|eager_lmeval|packaging|scripts|tasks|tests|.github"
+    for span in code_spans(page):
+        if re.fullmatch(rf"({folders})/[\w./-]+", span):
+            assert (ROOT / span).exists(), f"{span}: no such file"
+
+
 def test_every_code_block_says_its_language_or_is_output() -> None:
     known = {"", "bash", "json", "python", "yaml"}
     assert {block.language for block in BLOCKS} <= known, "teach this test to check the language"
