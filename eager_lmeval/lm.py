@@ -82,7 +82,7 @@ class EagerLM(HFLM):
         self._marks = LabelMarks()
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """One text a request: for a document its first root's, for the clones of ``repeats`` one sequence's each."""
+        """One text a request: of a document its first root's or the winner's of a vote, of clones a sequence's each."""
         with failing_together(self._ranks):
             try:
                 return self._generate(requests, disable_tqdm or self.rank != 0)

@@ -179,9 +179,9 @@ def _resolve(request: Request, layers: list[Mapping[str, Any]]) -> tuple[Options
     if request.reads_tree or asked.respond == "vote":
         options = resolve(*layers, origin=origin)
         return options, None, _warnings(options, layers) + _outvoted(request, options)
-    if asked.max_sequences > texts:
-        options = resolve({"max_sequences": texts}, *layers, origin=origin)
-        return options, texts, [*_warnings(options, layers), _lowered(asked.max_sequences, texts)]
+    if asked.max_sequences > texts:  # one: repeats are M
+        options = resolve({"max_sequences": 1}, *layers, origin=origin)
+        return options, texts, [*_warnings(options, layers), _lowered(asked.max_sequences)]
     options = resolve(*layers, origin=origin)
     return options, texts, _warnings(options, layers) + _unseen(options, texts)
 
@@ -195,10 +195,9 @@ def _outvoted(request: Request, options: Options) -> list[str]:
     ]
 
 
-def _lowered(asked: int, texts: int) -> str:
-    read = "one text" if texts == 1 else f"{texts} texts"
+def _lowered(asked: int) -> str:
     return (
-        f"max_sequences={asked} is lowered to {texts}: the task reads {read} of a document, and nothing would see the "
+        f"max_sequences={asked} is lowered to 1: the task reads one text of a document, and nothing would see the "
         f"other sequences; respond=vote with verifier=math makes the winner of their vote the response, tasks that "
         f"score whole trees use them all (`eager-lmeval paths tasks`), and so does a task with repeats: {asked}"
     )
