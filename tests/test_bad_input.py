@@ -41,7 +41,7 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
     [
         ({"max_sequnces": 4}, ["unknown option 'max_sequnces'", "did you mean 'max_sequences'?"]),
         ({"colour": "red"}, ["unknown option 'colour'", "strategy", "entropy_threshold"]),
-        ({"strategy": "eagr"}, ["strategy='eagr'", "'parallel', 'init', 'adapt' or 'eager'", "did you mean 'eager'?"]),
+        ({"strategy": "eagr"}, ["strategy='eagr'", "'adapt', 'eager' or 'consistency'", "did you mean 'eager'?"]),
         ({"max_sequences": 0}, ["max_sequences=0", "greater than or equal to 1"]),
         ({"entropy_threshold": -0.5}, ["entropy_threshold=-0.5", "greater than or equal to 0"]),
         ({"entropy_threshold": float("nan")}, ["entropy_threshold=nan", "finite"]),
