@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +33,7 @@ from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requ
 from eager_lmeval.pools.response import TreeRecord, deal
 from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
-from eager_lmeval.processes.failures import announce_uncaught, failing_together
+from eager_lmeval.processes.failures import announce_uncaught, end_interrupted_in_one_line, failing_together
 from eager_lmeval.processes.ranks import ALONE, HARNESS, ProcessGroup, Ranks
 from eager_lmeval.verify import Verifier
 
@@ -57,7 +58,7 @@ class EagerLM(HFLM):
     """
 
     def __init__(self, pretrained: str | Any, **kwargs: Any) -> None:
-        folder = none_words(kwargs.pop("journal", None))
+        folder = _journal_folder(kwargs.pop("journal", None))
         self._given = {name: kwargs.pop(name) for name in list(kwargs) if name in Options.model_fields}
         _refuse_misspelt(kwargs)
         _refuse_two_parallelisms(kwargs)
@@ -65,7 +66,8 @@ class EagerLM(HFLM):
         name = pretrained if isinstance(pretrained, str) else type(pretrained).__name__
         about = {"model": name, "version": __version__}
         rank = int(os.environ.get("RANK", "0")) if _processes() > 1 else 0
-        self._journal = Journal(str(folder), rank, about) if folder is not None else None
+        self._journal = Journal(folder, rank, about) if folder is not None else None
+        end_interrupted_in_one_line(partial(_how_to_go_on, self._journal) if rank == 0 else None)
         if self._given.get("think_end_token", "auto") != "auto":
             kwargs["think_end_token"] = self._given["think_end_token"]
         elif kwargs.get("enable_thinking"):
@@ -274,6 +276,27 @@ def _refuse_misspelt(arguments: Mapping[str, Any]) -> None:
     for name in arguments:
         if name not in _HF_ARGUMENTS and (near := near_name(name, (*Options.model_fields, "journal"), cutoff=0.8)):
             raise UsageError(f"--model_args: unknown option {name!r}; did you mean {near!r}?")
+
+
+def _journal_folder(given: Any) -> str | None:
+    try:
+        folder = none_words(given)
+    except ValueError as error:
+        raise UsageError(f"--model_args: journal= should be a folder, such as journal=out/journal: {error}") from error
+    if isinstance(folder, bool):
+        raise UsageError(f"--model_args: journal={folder} should be a folder, such as journal=out/journal, or none")
+    return None if folder is None else str(folder)
+
+
+def _how_to_go_on(journal: Journal | None) -> str:
+    if journal is None:
+        return (
+            "nothing was kept, and the same command begins again; journal=DIR in --model_args keeps what has finished"
+        )
+    if not journal.prompts:
+        return f"no prompt had finished, so journal={journal.folder} holds none; the same command begins again"
+    kept = "1 finished prompt" if journal.prompts == 1 else f"{journal.prompts:,} finished prompts"
+    return f"{kept} of this run kept in journal={journal.folder}; the same command goes on from there"
 
 
 def _processes() -> int:

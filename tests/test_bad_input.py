@@ -45,6 +45,8 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"max_sequences": 0}, ["max_sequences=0", "greater than or equal to 1"]),
         ({"entropy_threshold": -0.5}, ["entropy_threshold=-0.5", "greater than or equal to 0"]),
         ({"entropy_threshold": float("nan")}, ["entropy_threshold=nan", "finite"]),
+        ({"branch_window": ""}, ["branch_window=''", "a value, or none; there is nothing behind the ="]),
+        ({"think_end_token": " "}, ["think_end_token=' '", "there is nothing behind the ="]),
         ({"temperature": -1}, ["temperature=-1", "greater than or equal to 0"]),
         ({"reallocation": "extend"}, ["reallocation=extend", "not available yet", "restart"]),
         ({"extra_cap": "2x"}, ["extra_cap='2x'", "2M"]),

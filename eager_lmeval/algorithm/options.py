@@ -54,8 +54,11 @@ ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks"
 
 
 def none_words(value: Any) -> Any:
-    """A command line has no null: the words for it mean None."""
-    return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "off", "") else value
+    """A command line has no null: the words for it mean None. ValueError for nothing at all, as a variable that is not
+    set leaves it behind the ``=``."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("a value, or none; there is nothing behind the =, as where a shell variable is not set")
+    return None if isinstance(value, str) and value.strip().lower() in ("none", "null", "off") else value
 
 
 def _as_list(value: Any) -> Any:

@@ -1,13 +1,14 @@
-"""Amounts as they are typed: numbers, shares and lists of them. Each converter raises ValueError in words."""
+"""What is typed behind an option: numbers, shares, lists of them, paths. Each converter raises ValueError in words."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-__all__ = ["Amount", "amount", "argument", "confidence", "count", "listed", "number", "share"]
+__all__ = ["Amount", "amount", "argument", "confidence", "count", "listed", "number", "path_argument", "share"]
 
 T = TypeVar("T")
 
@@ -87,6 +88,17 @@ def argument(convert: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert_argument
+
+
+def _path(text: str) -> Path:
+    """Not the empty text that a shell variable leaves which is not set: it would mean the folder one is in."""
+    if not text.strip():
+        raise ValueError("an empty text is no path, such as out/run; is a shell variable not set?")
+    return Path(text)
+
+
+path_argument = argument(_path)
+"""The ``type`` of an argparse argument that is a path."""
 
 
 def _float(text: str) -> float:

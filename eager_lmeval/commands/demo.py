@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_lmeval import paths
-from eager_lmeval.commands.amounts import argument, count
+from eager_lmeval.commands.amounts import argument, count, path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--limit", type=argument(count), metavar="N", help="only the first N problems")
     parser.add_argument("--seed", type=int, default=1234, help="the harness's --seed (default 1234)")
-    parser.add_argument("--output_path", type=Path, default=Path("out/demo"), help="folder (default out/demo)")
+    parser.add_argument("--output_path", type=path_argument, default=Path("out/demo"), help="folder (default out/demo)")
     parser.set_defaults(run=run)
 
 

@@ -11,11 +11,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eager_lmeval import __version__
+from eager_lmeval.commands.amounts import path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +39,12 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         f"results_rescored_DATE.json, with the run's own date. They replace those of an earlier rescoring of the run. "
         f"Aggregates over groups are left out.",
     )
-    parser.add_argument("samples", nargs="+", type=Path, metavar="SAMPLES.jsonl", help="what --log_samples wrote")
-    parser.add_argument("-o", "--output_path", type=Path, metavar="DIR", help="folder (default: that of the samples)")
+    parser.add_argument(
+        "samples", nargs="+", type=path_argument, metavar="SAMPLES.jsonl", help="what --log_samples wrote"
+    )
+    parser.add_argument(
+        "-o", "--output_path", type=path_argument, metavar="DIR", help="folder (default: that of the samples)"
+    )
     parser.add_argument(
         "--confirm_run_unsafe_code", action="store_true", help="run the programs of tasks whose answers are code"
     )
@@ -118,6 +124,7 @@ def _rescore(logged: _Logged, may_run_code: bool) -> None:
     original = run.results if run else {}
     earlier = read_run(logged.target).results if logged.target.is_file() else {}
     places = {task: logged.samples_target(task) for task in logged.samples}
+    made = [folder for folder in (logged.target.parent, *logged.target.parent.parents) if not folder.exists()]
     partial = {task: place.with_name(f"{place.name}.partial") for task, place in places.items()}
     graded: list[tuple[Path, Regraded]] = []
     try:
@@ -128,9 +135,13 @@ def _rescore(logged: _Logged, may_run_code: bool) -> None:
         content = _results(graded, logged, original, earlier)
         for task, place in places.items():
             partial[task].replace(place)
-    finally:
+    except BaseException:
         for place in partial.values():
             place.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # it is not there yet, or somebody else's file is in it
+                folder.rmdir()
+        raise
     save_text(logged.target, json.dumps(content, indent=2, ensure_ascii=False))
     for _, one in graded:
         _print(one)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from eager_lmeval.commands.results import read_results
-from eager_lmeval.errors import UsageError
+from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.scores.samples import Sample, as_number, read_samples
 
 __all__ = [
@@ -77,6 +77,14 @@ class Run:
     def tasks(self) -> list[str]:
         """The tasks that were scored, without the groups they belong to."""
         return list(self.results.get("configs") or {})
+
+    def require_task(self, task: str, side: str, tasks: Sequence[str] | None = None) -> None:
+        """UsageError if ``task`` is none of ``tasks`` (None: all of the run); ``side`` is what the run is called."""
+        known = self.tasks if tasks is None else tasks
+        if task not in known:
+            near = near_name(task, known)
+            hint = f"did you mean {near!r}?" if near else f"it has {', '.join(known)}"
+            raise UsageError(f"{side} has no task {task!r}; {hint}")
 
     @cached_property
     def all_pools(self) -> list[Mapping[str, Any]]:

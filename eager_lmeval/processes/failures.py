@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 from eager_lmeval.processes.ranks import Ranks
 
-__all__ = ["announce_uncaught", "failing_together"]
+__all__ = ["announce_uncaught", "end_interrupted_in_one_line", "failing_together"]
 
 
 @contextmanager
@@ -38,6 +39,32 @@ def announce_uncaught(ranks: Ranks) -> None:
             )
 
     sys.excepthook = announce
+
+
+class _InterruptHook:
+    """A `sys.excepthook` for which an interruption is no error of the program."""
+
+    def __init__(self, before: Callable[..., Any]) -> None:
+        self.before = before
+        self.how_to_go_on: Callable[[], str] | None = None
+
+    def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            self.before(kind, error, traceback)
+        elif self.how_to_go_on is not None:
+            print(f"\neager_lmeval: interrupted; {self.how_to_go_on()}", file=sys.stderr, flush=True)
+
+
+def end_interrupted_in_one_line(how_to_go_on: Callable[[], str] | None) -> None:
+    """Lets an interruption that nothing catches (SIGINT) end this process with one line instead of a traceback.
+
+    The line says what ``how_to_go_on`` returns then; None: this process says nothing, because another one does. The
+    exit status stays what Python makes of it.
+    """
+    hook = sys.excepthook
+    if not isinstance(hook, _InterruptHook):
+        sys.excepthook = hook = _InterruptHook(hook)
+    hook.how_to_go_on = how_to_go_on
 
 
 def _first_line(error: BaseException) -> str:

@@ -61,6 +61,16 @@ def test_every_number_above_0_is_read_as_it_is_written(value: float) -> None:
         ["calibrate", "pilot", "--max_sequences", "0"],
         ["calibrate", "pilot", "--target-tokens", "-5"],
         ["calibrate", "pilot", "--target-saving", "140%"],
+        *(
+            ["compare", "a", "b", option, text]
+            for option in ("--max-drop", "--max-increase")
+            for text in ("pass@max", "pass@max=much", "pass@max=-1", "=0.1", "pass@max=nan")
+        ),
+        ["compare", "a", "b", "--json", ""],
+        ["calibrate", "pilot", "--write", ""],
+        ["report", "run", "--output", " "],
+        ["rescore", "samples", "--output_path", ""],
+        ["demo", "--output_path", ""],
         ["demo", "--limit", "0"],
         ["demo", "--max_sequences", "0"],
     ],
@@ -70,5 +80,5 @@ def test_an_amount_without_sense_is_wrong_usage(arguments: list[str], capsys: py
         main(arguments)
     assert ended.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"argument {arguments[-2]}: " in said
+    assert f"{arguments[-2]}: " in said
     assert "such as" in said

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eager_lmeval.commands.compare.limits import parse_limit
 from eager_lmeval.commands.compare.pairing import Metric, TaskPair
-from eager_lmeval.commands.compare.verdict import Check, Verdict, decide, parse_limit
+from eager_lmeval.commands.compare.verdict import Check, Verdict, decide
 from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.paired import Pairs
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from eager_lmeval.commands.compare.limits import parse_limit
 from eager_lmeval.commands.compare.pairing import Metric, TaskPair
-from eager_lmeval.commands.compare.verdict import Verdict, decide, holm, overall, parse_limit
+from eager_lmeval.commands.compare.verdict import Verdict, decide, holm, overall
 from eager_lmeval.scores.paired import Pairs, difference
 from eager_lmeval.scores.stats import mcnemar_mid_p
 

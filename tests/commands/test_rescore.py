@@ -297,6 +297,18 @@ def lines_of(folder: Path) -> list[bytes]:
     return only(folder, f"samples_*{FIRST}.jsonl").read_bytes().splitlines(keepends=True)
 
 
+def test_a_failure_leaves_no_folder_behind(two_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    good, bad = (two_runs / f"samples_eager_demo_{stamp}.jsonl" for stamp in (FIRST, SECOND))
+    bad.write_bytes(bad.read_bytes()[:-20])
+    assert "cut short" in refused(capsys, bad, "-o", tmp_path / "new" / "deep")
+    assert not (tmp_path / "new").exists()
+    assert "cut short" in refused(capsys, good, bad, "-o", tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        f"results_rescored_{FIRST}.json",
+        f"samples_eager_demo_rescored_{FIRST}.jsonl",
+    ]
+
+
 def test_missing_documents_are_refused(two_runs: Path, capsys: pytest.CaptureFixture[str]):
     path = only(two_runs, f"samples_*{FIRST}.jsonl")
     path.write_bytes(b"".join(lines_of(two_runs)[1:]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -159,6 +161,67 @@ def test_none_is_no_journal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert EagerLM(pretrained="demo", journal="none")._journal is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ["", " ", True, False])
+def test_a_journal_that_is_no_folder_is_refused(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"journal=.* should be a folder, such as journal=out/journal") as caught:
+        EagerLM(pretrained="a/model/that/does/not/exist", journal=given)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **model_args: Any) -> list[str]:
+    """What stands on stderr when SIGINT comes after a run of two prompts."""
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    made([call("init", docs=2)], **model_args)
+    capsys.readouterr()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_an_interrupted_run_says_in_one_line_what_is_kept(tmp_path, monkeypatch, capsys):
+    assert ending(monkeypatch, capsys, journal=str(tmp_path)) == [
+        "",  # the terminal has written ^C
+        f"eager_lmeval: interrupted; 2 finished prompts of this run kept in journal={tmp_path}; the same command "
+        f"goes on from there",
+    ]
+    assert "nothing was kept, and the same command begins again" in ending(monkeypatch, capsys)[1]
+
+
+def test_other_errors_still_show_where_they_happened(tmp_path, monkeypatch, capsys):
+    ending(monkeypatch, capsys)
+    error = ValueError("a mistake")
+    sys.excepthook(ValueError, error, error.__traceback__)
+    assert "ValueError: a mistake" in capsys.readouterr().err
+
+
+INTERRUPTED = """
+import os, signal, sys
+from eager_lmeval.engine.loop import Engine
+from eager_lmeval.lm import EagerLM
+from lm_eval.api.instance import Instance
+
+lm = EagerLM(pretrained="demo", journal=sys.argv[1])
+Engine.run = lambda self, source: os.kill(os.getpid(), signal.SIGINT)
+request = Instance("generate_until", {}, ("<|user|>Add 1+2.<|assistant|>", {"max_gen_toks": 60}), 0, ("a_task", 0, 1))
+lm.generate_until([request], disable_tqdm=True)
+"""
+
+
+@pytest.mark.slow  # starts a process that loads a model
+def test_sigint_ends_the_process_with_that_line_and_no_traceback(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED, encoding="utf-8")
+    folder = tmp_path / "journal"
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == (
+        f"eager_lmeval: interrupted; no prompt had finished, so journal={folder} holds none; "
+        f"the same command begins again"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_strategies_share_what_they_have_in_common(tmp_path, decoded):

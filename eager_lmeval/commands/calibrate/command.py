@@ -37,7 +37,12 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("calibrate", help=summary, description=summary)
     number, count = amounts.argument(amounts.number), amounts.argument(amounts.count)
     numbers, counts = (amounts.argument(amounts.listed(one)) for one in (amounts.number, amounts.count))
-    parser.add_argument("pilot", type=Path, metavar="PILOT", help="--output_path of a small run with --log_samples")
+    parser.add_argument(
+        "pilot",
+        type=amounts.path_argument,
+        metavar="PILOT",
+        help="--output_path of a small run with --log_samples",
+    )
     parser.add_argument("--task", help="the pilot's task, if it has several")
     parser.add_argument("--thresholds", type=numbers, metavar="θ,…", help="in nats; default: from the pilot")
     parser.add_argument("--max_sequences", type=counts, metavar="M,…", help="default: the pilot's")
@@ -56,7 +61,12 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="P%",
         help=f"choose the lowest θ that saves P%% of the tokens of parallel; {chosen}",
     )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write a configuration for lm_eval run --config")
+    parser.add_argument(
+        "--write",
+        type=amounts.path_argument,
+        metavar="FILE",
+        help="write a configuration for lm_eval run --config",
+    )
     parser.set_defaults(run=run)
 
 
@@ -124,8 +134,8 @@ def _task(pilot: Run, wanted: str | None) -> str:
         raise UsageError(f"{pilot.results_file} was not made with --model eager: it holds no entropies")
     if wanted is None and len(tasks) > 1:
         raise UsageError(f"the pilot has several tasks ({', '.join(tasks)}); choose one with --task")
-    if wanted is not None and wanted not in tasks:
-        raise UsageError(f"the pilot has no task {wanted!r}; it has {', '.join(tasks)}")
+    if wanted is not None:
+        pilot.require_task(wanted, "the pilot", tasks)
     return wanted or tasks[0]
 
 

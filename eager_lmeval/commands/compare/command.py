@@ -7,17 +7,18 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import argument, confidence
+from eager_lmeval.commands.amounts import argument, confidence, path_argument
+from eager_lmeval.commands.compare.limits import Limit, parse_limit
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from eager_lmeval.commands.compare.output import Comparison
-    from eager_lmeval.commands.compare.verdict import Limit
     from eager_lmeval.commands.runs import Run
 
 __all__ = ["add_parser", "compare", "run"]
@@ -42,10 +43,11 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     folder = "--output_path of a run with --log_samples, or its results_*.json"
-    parser.add_argument("baseline", type=Path, metavar="BASELINE", help=folder)
-    parser.add_argument("candidate", type=Path, metavar="CANDIDATE", help=folder)
+    parser.add_argument("baseline", type=path_argument, metavar="BASELINE", help=folder)
+    parser.add_argument("candidate", type=path_argument, metavar="CANDIDATE", help=folder)
     parser.add_argument(
         "--max-drop",
+        type=argument(partial(parse_limit, direction="drop")),
         action="append",
         default=[],
         metavar="METRIC=AMOUNT",
@@ -53,6 +55,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--max-increase",
+        type=argument(partial(parse_limit, direction="increase")),
         action="append",
         default=[],
         metavar="METRIC=AMOUNT",
@@ -66,9 +69,13 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--allow-different", action="store_true", help="compare runs of different options, versions, documents or tasks"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown; - prints it instead of a table")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON; - prints it instead of a table")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML; - prints it instead of a table")
+    parser.add_argument(
+        "--markdown", type=path_argument, metavar="FILE", help="write Markdown; - prints it instead of a table"
+    )
+    parser.add_argument("--json", type=path_argument, metavar="FILE", help="write JSON; - prints it instead of a table")
+    parser.add_argument(
+        "--junit", type=path_argument, metavar="FILE", help="write JUnit XML; - prints it instead of a table"
+    )
     parser.set_defaults(run=run)
 
 
@@ -76,11 +83,10 @@ def run(args: argparse.Namespace) -> int:
     """Compares, writes, and returns the verdict's exit status; 2 if it could not compare, whatever the reason."""
     try:
         _check_outputs(args)
-        limits = _limits(args)
         comparison = compare(
             args.baseline,
             args.candidate,
-            limits,
+            [*args.max_drop, *args.max_increase],
             confidence=args.confidence,
             power=args.power,
             only=args.task,
@@ -163,9 +169,8 @@ def _refuse(differences: list[str], allow_different: bool) -> None:
 def _tasks(baseline: Run, candidate: Run, only: list[str]) -> tuple[list[str], list[str]]:
     """The tasks to compare, and those that only one of the runs has, a line each."""
     for task in only:
-        for side, run_ in (("baseline", baseline), ("candidate", candidate)):
-            if task not in run_.tasks:
-                raise UsageError(f"the {side} has no task {task!r}; it has {', '.join(run_.tasks)}")
+        baseline.require_task(task, "the baseline")
+        candidate.require_task(task, "the candidate")
     shared = [task for task in baseline.tasks if task in candidate.tasks and (not only or task in only)]
     if not shared:
         raise UsageError(
@@ -177,18 +182,6 @@ def _tasks(baseline: Run, candidate: Run, only: list[str]) -> tuple[list[str], l
 
 def _side(task: str, baseline: Run) -> str:
     return "baseline" if task in baseline.tasks else "candidate"
-
-
-def _limits(args: argparse.Namespace) -> list[Limit]:
-    from eager_lmeval.commands.compare.verdict import parse_limit
-
-    try:
-        return [
-            *(parse_limit(text, "drop") for text in args.max_drop),
-            *(parse_limit(text, "increase") for text in args.max_increase),
-        ]
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -7,15 +7,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, NamedTuple
 
-from eager_lmeval.commands.amounts import amount
+from eager_lmeval.commands.compare.limits import Limit
 from eager_lmeval.commands.compare.pairing import Metric, TaskPair
 from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.paired import MarginTest, detectable, least_p, margin_test
 from eager_lmeval.scores.scoring import COSTS
 
-__all__ = ["Check", "Limit", "Verdict", "decide", "holm", "overall", "parse_limit"]
+__all__ = ["Check", "Verdict", "decide", "holm", "overall"]
 
 
 class Verdict(Enum):
@@ -24,28 +23,6 @@ class Verdict(Enum):
     PASS = 0
     REGRESSION = 1
     INCONCLUSIVE = 3
-
-
-class Limit(NamedTuple):
-    """How much a metric may get worse."""
-
-    metric: str
-    direction: Literal["drop", "increase"]
-    amount: float
-    relative: bool
-    """Whether ``amount`` is a share of the baseline's mean."""
-
-    @property
-    def shown_amount(self) -> str:
-        return f"{100 * self.amount:g}%" if self.relative else f"{self.amount:g}"
-
-    @property
-    def typed(self) -> str:
-        """As it stands on the command line."""
-        return f"--max-{self.direction} {self.metric}={self.shown_amount}"
-
-    def __str__(self) -> str:
-        return f"{self.metric} may {'drop' if self.direction == 'drop' else 'rise'} by {self.shown_amount}"
 
 
 @dataclass(frozen=True)
@@ -115,18 +92,6 @@ class Check:
     def _allowed(self) -> float:
         """The limit as an amount of the metric."""
         return self.limit.amount * (self.baseline if self.limit.relative else 1.0)
-
-
-def parse_limit(text: str, direction: Literal["drop", "increase"]) -> Limit:
-    """``pass@max=0.02`` or ``tokens=10%``; ValueError in words for anything else."""
-    metric, _, given = text.rpartition("=")
-    try:
-        value, percent = amount(given)
-    except ValueError:
-        metric = ""
-    if not metric.strip():
-        raise ValueError(f"{text!r} is no limit: give METRIC=AMOUNT, such as pass@max=0.02 or tokens=10%")
-    return Limit(metric.strip(), direction, value, percent)
 
 
 def decide(tasks: Sequence[TaskPair], limits: Iterable[Limit], confidence: float, power: float) -> list[Check]:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eager_lmeval.commands.amounts import path_argument
+
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
@@ -18,11 +20,13 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "runs",
         nargs="+",
-        type=Path,
+        type=path_argument,
         metavar="RUN",
         help="--output_path of a run with --log_samples, or a results_*.json",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default report.html; Markdown is printed")
+    parser.add_argument(
+        "-o", "--output", type=path_argument, metavar="FILE", help="default report.html; Markdown is printed"
+    )
     parser.add_argument("--format", choices=("html", "markdown"), default="html")
     parser.set_defaults(run=run)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eager_lmeval.commands.amounts import path_argument
 from eager_lmeval.commands.sweep import config as sweep_config
 from eager_lmeval.commands.sweep.config import Cell
 from eager_lmeval.errors import UsageError
@@ -50,7 +51,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("config", type=path_argument, metavar="CONFIG")
     parser.add_argument("--dry-run", action="store_true", help="list the cells and what is left to run")
     parser.set_defaults(run=run)
 
