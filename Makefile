@@ -1,5 +1,6 @@
 # make demo: score the bundled model with EAGER.   make test: what every change must pass.   make docs: the site.
-# Both work in .venv, made from PYTHON (3.10 or newer) with the versions in constraints.txt.
+# All work in .venv, made from PYTHON (3.10 or newer) with the versions in constraints.txt.
+# make test-bounds: whether the bounds in pyproject.toml hold, in environments of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
@@ -9,13 +10,33 @@ SOURCES := pyproject.toml constraints.txt packaging/eager_lmeval_register.pth
 # without them, as CI does, they install these system packages. EAGER_TESTS_INSTALL_PACKAGES=0 forbids it.
 EAGER_TESTS_INSTALL_PACKAGES ?= 1
 
-.PHONY: demo test lint docs clean
+# What shows whether other versions still fit: the hook, an evaluation through the command line, tasks of the harness,
+# a resumed run, golden cases, and engine against oracle on tiny models of every kind that slots serve.
+BOUNDS_TESTS := tests/test_registration.py tests/commands/test_demo.py tests/test_lm.py tests/journal/test_resume.py \
+    tests/algorithm/test_golden.py tests/engine/test_oracle.py
+
+.PHONY: demo test test-bounds test-lowest test-newest lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
 
 test: lint
 	EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest
+
+test-bounds: test-lowest test-newest
+
+# The lowest versions that pyproject.toml accepts, and the newest that there are. uv resolves and installs in seconds; it
+# keeps the torch of constraints.txt, which pip installs, because torch's builds are too large to take several.
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest: test-%:
+	rm -rf .venv-$*
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt torch uv
+	.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION) \
+	    -e . 'pytest>=8.0' 'hypothesis>=6.100' "$$(grep '^torch==' constraints.txt)"
+	.venv-$*/bin/uv pip list --python .venv-$*/bin/python | grep -E '^(accelerate|datasets|lm-eval|torch|transformers) '
+	.venv-$*/bin/python -m pytest -p no:cacheprovider $(BOUNDS_TESTS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -28,7 +49,7 @@ docs: .venv/installed-test
 	@echo "Built: build/site/index.html"
 
 clean:
-	rm -rf .venv build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-newest build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
