@@ -84,6 +84,12 @@ def test_the_draws_of_two_forecasts_are_the_same() -> None:
     assert forecast(prompts, rules) == forecast(prompts, rules)
 
 
+def test_a_forecast_says_after_each_prompt_that_it_was_played() -> None:
+    prompts, played = [random_prompt(seed) for seed in range(5)], []
+    forecast(prompts, GateSettings(1.0, 8), played=lambda: played.append(None))
+    assert len(played) == 5
+
+
 def test_what_is_saved_is_a_share_of_independent_samples() -> None:
     prompt = PilotPrompt([Example(np.zeros(10), 10)], np.ones(1))
     never = forecast([prompt], GateSettings(1.0, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -132,6 +133,8 @@ def test_a_sweep_runs_each_cell_once_and_resumes(
     assert sweep(tmp_path, settings) == 0
     assert "2 cells in" in (first := capsys.readouterr().out)
     assert "2 to run" in first
+    assert "[1/2] parallel_M2\n" in first
+    assert re.search(r"\[2/2\] init_M2_theta1.0 \(about \d\d:\d\d left\)\n", first)
     assert "| Full Parallel |" in (tmp_path / "out" / "table.md").read_text()
     assert ET.parse(tmp_path / "out" / "tradeoff.svg").getroot().tag.endswith("svg")
     for folder, strategy in (("parallel_M2", "parallel"), ("init_M2_theta1.0", "init")):
