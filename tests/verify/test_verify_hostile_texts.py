@@ -1,4 +1,4 @@
-"""What a model wrote never raises and never takes more than linear time, and neither does what a dataset calls right."""
+"""What a model wrote, and what a dataset calls right, never raises and takes linear time to read."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ CORPUS = Path(__file__).parents[2] / "benchmarks" / "verify_corpus"
 GOLDS = (CORPUS / "math_golds.txt").read_text().splitlines()
 PIECES = (
     *" \n=<>,;:.+-*/^_%$'!|&#~`()[]{}019aeixPX\\½√π°±∞",
-    *("\\boxed{", "\\{", "\\}", "\\frac", "\\frac{", "}{", "\\sqrt", "\\text{", "\\pm", "\\mp", "\\cup", "\\in ", "\\infty", "\\circ"),
-    *("\\left(", "\\right)", "\\sum_{k=1}^{3}", "\\begin{pmatrix}", "\\end{pmatrix}", "\\overline{", "\\binom", "\\ldots", "\\log_2"),
-    *("(x=1, y=2)", "P(X=2)", " and ", " or ", "1,000", "10^{", "e^", "_{5}", "\\%", " cm", "answer is ", "#### ", "x\\in", "def f(", "```"),
+    "\\boxed{", "\\{", "\\}", "\\frac", "\\frac{", "}{", "\\sqrt", "\\text{", "\\pm", "\\mp", "\\cup", "\\in ",
+    "\\infty", "\\circ", "\\left(", "\\right)", "\\sum_{k=1}^{3}", "\\begin{pmatrix}", "\\end{pmatrix}",
+    "\\overline{", "\\binom", "\\ldots", "\\log_2", "(x=1, y=2)", "P(X=2)", " and ", " or ", "1,000", "10^{", "e^",
+    "_{5}", "\\%", " cm", "answer is ", "#### ", "x\\in", "def f(", "```",
 )  # fmt: skip
 LATEX = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
 
@@ -54,8 +55,7 @@ def test_neither_an_answer_nor_a_gold_raises(reader: MathVerifier, answer: str, 
     text = f"\\boxed{{{answer}}}" if boxed else f"The answer is {answer}"
     try:
         (graded,) = reader.grade([text], gold)
-    except UsageError as error:
-        assert "holds no answer" in str(error)  # the one thing that may be wrong with a gold
+    except UsageError:  # the gold holds no answer
         return
     assert not graded.failed
     assert (graded.answer is None) == (graded.answer_class is None)
@@ -89,13 +89,15 @@ def test_every_gold_of_math_equals_itself_in_another_dress(reader: MathVerifier)
 
 LONG = 300_000
 HOSTILE = (
-    ("*", "", ""), ("-", "\\boxed{", "}"), ("*", "\\boxed{", "}"), ("-", "\\boxed{", ""), (" ", "answer", ""), ("\n", "answer", "x"),
-    (" ", "\\boxed{a", "b}"), (".", "\\boxed{", "a}"), ("_", "\\boxed{", "}"), ("**", "", "B"), ("answer ", "", ""),
-    ("answer is . ", "", ""), ("\\boxed", "", "{"), ("\\boxed{", "", "}"), ("$", "The answer is ", ""), ("^ ", "\\boxed{1", "}"),
-    ("1,", "\\boxed{", "}"), ("1 ", "The answer is ", ""), ("a^1 ", "\\boxed{5 ", "}"), ("(", "\\boxed{", "}"), ("{", "\\boxed{", "}"),
-    ("I choose ", "", ""), ("A or ", "The answer is ", ""), ("A. ", "", ""), ("(A", "", ""), ("\\text{", "\\boxed{", "}"),
-    ("def total(n):\n    return n\n", "", ""), ("it isn't\n", "def total(n):\n    return n\n", ""), ("`", "", ""), ("a", "```", ""),
-    ("import a\n", "", "x"), ("total ", "", ""), (" ", "```", "`"), ("try:\n ", "def total(n):\n", ""),
+    ("*", "", ""), ("-", "\\boxed{", "}"), ("*", "\\boxed{", "}"), ("-", "\\boxed{", ""), (" ", "answer", ""),
+    ("\n", "answer", "x"), (" ", "\\boxed{a", "b}"), (".", "\\boxed{", "a}"), ("_", "\\boxed{", "}"),
+    ("**", "", "B"), ("answer ", "", ""), ("answer is . ", "", ""), ("\\boxed", "", "{"), ("\\boxed{", "", "}"),
+    ("$", "The answer is ", ""), ("^ ", "\\boxed{1", "}"), ("1,", "\\boxed{", "}"), ("1 ", "The answer is ", ""),
+    ("a^1 ", "\\boxed{5 ", "}"), ("(", "\\boxed{", "}"), ("{", "\\boxed{", "}"), ("I choose ", "", ""),
+    ("A or ", "The answer is ", ""), ("A. ", "", ""), ("(A", "", ""), ("\\text{", "\\boxed{", "}"),
+    ("def total(n):\n    return n\n", "", ""), ("it isn't\n", "def total(n):\n    return n\n", ""), ("`", "", ""),
+    ("a", "```", ""), ("import a\n", "", "x"), ("total ", "", ""), (" ", "```", "`"),
+    ("try:\n ", "def total(n):\n", ""),
 )  # fmt: skip
 NESTED_FINALLY = "def total(n):\n" + "".join(
     f"{'  ' * i}  try:\n{'  ' * i}    n\n{'  ' * i}  finally:\n" for i in range(19)
