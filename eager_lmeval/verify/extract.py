@@ -10,7 +10,9 @@ import re
 
 __all__ = ["boxed_answer", "final_answer", "stated_answer"]
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BRACES = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BETWEEN = re.compile(r"\\(?:text|mbox|q?quad)(?![A-Za-z])|[\\\s$&(){}]")
+_MAX_BETWEEN = 40
 _BRACELESS = re.compile(r"\\boxed\s*((?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s{}$\\])+)")
 _MENTION = re.compile(r"\banswer\b|^####", re.IGNORECASE | re.MULTILINE)
 _STATED = re.compile(
@@ -19,6 +21,9 @@ _STATED = re.compile(
     r"|(?:would|must|should|will|has to)(?: then| therefore)? be)\b\s?:?)|####)[*_\s]*",
     re.IGNORECASE,
 )
+_HEADED = re.compile(r"answer[*_]{0,3}(?:\n|\s?(?=\$|\\[(\[]))", re.IGNORECASE)
+_BEFORE_HEADING = re.compile(r"[#*_ ]*(?:(?:the|my|final|correct|short) )*", re.IGNORECASE)
+_MAX_BEFORE_HEADING = 30
 _FILLER = re.compile(
     r"(?:indeed|therefore|thus|then|hence|simply|just|actually|exactly|clearly|now|also|so|still|in fact|of course"
     r"|equal to|given by|approximately|about|roughly)\b[,:]?[*_\s]*",
@@ -47,7 +52,8 @@ def final_answer(text: str) -> str | None:
 def boxed_answer(text: str) -> str | None:
     """Content of the last ``\\boxed{}`` whose braces balance and that is not empty; ``\\boxed 5`` counts too.
 
-    One pass over the text, whatever its braces look like. Of nested boxes the outermost counts.
+    One pass over the text, whatever its braces look like. Of nested boxes the outermost counts; boxes with no more than
+    a comma or an "and" between them are one list.
     """
     boxes: list[tuple[int, int, int]] = []  # [command, content, closing brace) of the closed boxes
     opened: list[tuple[int, int] | None] = []  # per open brace: the box that it opens, or None
@@ -63,22 +69,41 @@ def boxed_answer(text: str) -> str | None:
                 boxes.append((*box, match.start()))
         elif token.endswith("{") and len(token) > 2:
             opened.append((match.start(), match.end()))
-    found = [(command, _unboxed(text[content:end])) for command, content, end in boxes]
-    found += [(match.start(), match.group(1).rstrip(".,;:")) for match in _BRACELESS.finditer(text)]
-    return next((content for _, content in sorted(found, reverse=True) if content), None)
+    found = [(command, end + 1, _unboxed(text[content:end])) for command, content, end in boxes]
+    found += [(match.start(), len(text), match.group(1).rstrip(".,;:")) for match in _BRACELESS.finditer(text)]
+    found = [box for box in sorted(found) if box[2]]
+    if not found:
+        return None
+    start, _, answer = found.pop()
+    while found and _is_comma(text[found[-1][1] : start]) and found[-1][2] != answer:
+        start, _, before = found.pop()
+        answer = f"{before}, {answer}"
+    return answer
+
+
+def _is_comma(between: str) -> bool:
+    return len(between) <= _MAX_BETWEEN and _BETWEEN.sub("", between) in {",", ";", "and", "or", ",and", ",or"}
 
 
 def stated_answer(text: str) -> str | None:
-    """What follows the last "the answer is", "Answer:" or ``####``, up to the end of its sentence; None without one.
+    """What follows the last "the answer is", "Answer:" or ``####``, or the heading "Answer", to its sentence's end.
 
     What is said about an answer ("Your answer is correct") states none.
     """
     for start in reversed([match.start() for match in _MENTION.finditer(text)][-_MAX_MENTIONS:]):
         lines = text[start : start + _MAX_STATEMENT].splitlines()
         window = "\n".join(filter(None, (" ".join(line.split()) for line in lines)))
-        if (stated := _STATED.match(window)) and (answer := _first_statement(window[stated.end() :])):
+        if (stated := _STATED.match(window) or (_is_heading(text, start) and _HEADED.match(window))) and (
+            answer := _first_statement(window[stated.end() :])
+        ):
             return answer
     return None
+
+
+def _is_heading(text: str, start: int) -> bool:
+    """Whether nothing but words like "Final" stands before the place in its line."""
+    line = text.rfind("\n", max(0, start - _MAX_BEFORE_HEADING), start) + 1
+    return (line > 0 or start < _MAX_BEFORE_HEADING) and _BEFORE_HEADING.fullmatch(text[line:start]) is not None
 
 
 def _first_statement(rest: str) -> str:

@@ -45,7 +45,7 @@ class Quantity(NamedTuple):
 
 
 _INTEGER = r"\d+"
-_GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?"
+_GROUPED = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?"
 _GERMAN = r"\d{1,3}(?:\.\d{3})+,\d+"
 _DECIMAL = r"\d+\.\d*|\.\d+"
 _PLAIN = re.compile(rf"(?:{_GERMAN}|{_GROUPED}|{_DECIMAL}|{_INTEGER})")
@@ -74,7 +74,7 @@ _NO_UNIT = {
 }  # fmt: skip
 _WORD_UNIT = r"[A-Za-z]+\.?(?:\s+[A-Za-z]+|\s*/\s*[A-Za-z]+|\s*\^\s*\{?\s*-?[1-4]\s*\}?)*"
 _WITH_UNIT = re.compile(
-    rf"(?P<number>.*?[\d}})])(?P<gap>\s*)(?P<unit>%|\^\\circ(?:\s*[CF])?|[$€£]|\\(?:cent|pounds)|{_WORD_UNIT})"
+    rf"(?P<number>.*?[\d}})])(?P<gap>\s*)(?P<unit>%|\^\\circ(?:\s*[CF])?|[$€£]|\\(?:cent|pounds)|[ap]\.m|{_WORD_UNIT})"
 )
 _BASE = re.compile(r"(?P<number>\(?[0-9]+\)?)\s*_\s*(?:\{\s*(?P<braced>\d+)\s*\}|(?P<bare>\d+))")
 _CURRENCY_FIRST = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>[$€£]|USD|EUR)\s*(?P<number>[-+]?[\d.].*)")
@@ -100,7 +100,7 @@ def _with_unit(text: str) -> Quantity | None:
     if match is None or (value := _signed(match["number"].rstrip())) is None:
         return None
     unit, gap = match["unit"], match["gap"]
-    if unit[0].isalpha():
+    if unit[0].isalpha() and unit not in {"a.m", "p.m"}:
         words = re.findall(r"[A-Za-z]+", unit)
         if _NO_UNIT.intersection(word.lower() for word in words if word != "per" or len(words) == 1):
             return None

@@ -23,11 +23,19 @@ _MAX_ITEMS = 50
 _MAX_DEPTH = 20
 """Longer and deeper lists are compared as they are: no reader would check an answer of that size."""
 
+_MANY_PLACES = re.compile(r"-?\d*\.(\d{6,})")
+_MAX_PLACES = 50
 _SHORT_INTEGER = re.compile(r"-?[1-9][0-9]{0,17}|0")
 """What most answers are; reading them needs no more than this."""
-_NAME = re.compile(r"\s*(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\s*\([^()]*\))?)\s*=\s*(?P<value>[^=\s].*)")
+_NAME = re.compile(
+    r"\s*(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\s*\([^()]*\))?"
+    r"|\|[A-Za-z]+\||\\(?:angle|overline|triangle|vec) ?\{?[A-Z]+\}?)\s*=\s*(?P<value>[^=\s].*)"
+)
+_SUM_OF_LETTERS = re.compile(r"\d*[A-Za-z](?: ?[-+] ?\d*[A-Za-z])+")
 _MEMBERSHIP = re.compile(r"\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*(?P<value>.+)")
-_CONNECTED = re.compile(r"\s*,?\s+(?:and|or)\s+|\s*\\(?:lor|land|vee|wedge)(?![A-Za-z])\s*")
+_CONNECTED = re.compile(
+    r"\s*,?\s+(?:and|or)\s+|(?<=[)\d}])(?:and|or)(?=[(\d\\-])|\s*\\(?:lor|land|vee|wedge)(?![A-Za-z])\s*"
+)
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _COMMANDS = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 _FUNCTIONS = {"pi", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "arcsin", "arccos", "arctan",
@@ -90,14 +98,14 @@ def _parse(text: str, depth: int = 0) -> Answer:
         return Answer(text, name, "", tuple(_parse(_with_sign(text, sign), depth + 1) for sign in "+-"))
     if brackets := _brackets(text):
         left, right, body = brackets
-        pieces = _top_level_split(body, ",")
+        pieces = _listed(body)
         if body.strip() == "" or 1 < len(pieces) <= _MAX_ITEMS or left == "{":
             items = tuple(_parse(piece.strip(), depth + 1) for piece in pieces[:_MAX_ITEMS] if piece.strip())
             return Answer(text, name, left + right, items)
         if left == "(" and parse_quantity(text) is None and _NAME.fullmatch(body):
             return _parse(body, depth + 1)
     if parse_quantity(text) is None:
-        pieces = [piece for part in _CONNECTED.split(text) for piece in _top_level_split(part, ",;")]
+        pieces = [piece for part in _CONNECTED.split(text) for piece in _listed(part)]
         pieces = [piece.strip() for piece in pieces if piece.strip()]
         if 1 < len(pieces) <= _MAX_ITEMS:
             return Answer(text, name, "", tuple(_parse(piece, depth + 1) for piece in pieces))
@@ -113,7 +121,9 @@ def _constant_chain(text: str) -> str | None:
     """The result at the end of ``2 + 3 = 5``; None for an equation between expressions with variables."""
     first, *others = _top_level_split(text, "=")
     letters = re.sub(r"\\(?:frac|times|cdot|sqrt|pi|div|left|right|binom)(?![A-Za-z])", "", first)
-    return None if not others or re.search(r"[A-Za-z<>]", letters) else others[-1].strip() or None
+    if not others or re.search(r"[A-Za-z<>]", letters) or re.search(r"[A-Za-z]", _COMMANDS.sub("", others[-1])):
+        return None
+    return others[-1].strip() or None
 
 
 def _brackets(text: str) -> tuple[str, str, str] | None:
@@ -136,6 +146,12 @@ def _depth_stays_positive(inside: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+def _listed(text: str) -> list[str]:
+    """The parts of a list: between semicolons where there are any, else between commas."""
+    parts = _top_level_split(text, ";")
+    return parts if len(parts) > 1 else _top_level_split(text, ",")
 
 
 def _top_level_split(text: str, separators: str) -> list[str]:
@@ -166,12 +182,30 @@ def equal_answers(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
 
 def _equal_leaves(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
     if gold.quantity is not None and answer.quantity is not None:
-        return gold.quantity.equals(answer.quantity)
+        return gold.quantity.equals(answer.quantity) or _is_rounded(gold.quantity, answer)
+    if gold.quantity is not None and (total := _total(answer.text)) is not None:
+        return gold.quantity.equals(total)
     if any(_is_prose(text) or _TEXTUAL.search(text) for text in (gold.text, answer.text)):
         return _spelling(gold.text).casefold() == _spelling(answer.text).casefold()
     if _is_equation(gold.text) != _is_equation(answer.text) and not _RELATION.search(gold.text + answer.text):
         return False  # an equation is not the value of one of its sides
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))
+
+
+def _is_rounded(gold: Quantity, answer: Answer) -> bool:
+    """Whether the answer is the gold, which no decimal equals, to at least six places: 0.0833333 for 1/12."""
+    written = _MANY_PLACES.fullmatch(answer.text)
+    if written is None or gold.base or answer.quantity is None or len(written[1]) > _MAX_PLACES:
+        return False
+    scale = 10 ** len(written[1])
+    return (gold.value * scale).denominator != 1 and bool(abs(gold.value - answer.quantity.value) * scale < 1)
+
+
+def _total(text: str) -> Quantity | None:
+    """The number in ``m + n = 5``, which names by what it is the sum of; None for any other text."""
+    sides = _top_level_split(text, "=")
+    is_sum = len(sides) > 1 and _SUM_OF_LETTERS.fullmatch(sides[0].strip())
+    return parse_quantity(sides[-1].strip()) if is_sum else None
 
 
 def _is_equation(text: str) -> bool:
