@@ -99,8 +99,8 @@ def _read_label(label: str) -> _Label:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            f"verifier=choice: the label {label!r} is neither a letter nor a JSON object with `answer` and `options`, "
-            f'such as {{"answer": "B", "options": ["first", "second"]}}'
+            f"verifier=choice: the label {label!r:.200} is neither a letter nor a JSON object with `answer` and "
+            f'`options`, such as {{"answer": "B", "options": ["first", "second"]}}'
         ) from error
     options: dict[str, str] = {}
     for letter, text in by_letter.items():
@@ -108,7 +108,7 @@ def _read_label(label: str) -> _Label:
         options[key] = "" if key in options else letter
     letter = answer.strip().upper() if answer.strip().upper() in by_letter else options.get(_option_key(answer), "")
     if not letter:
-        raise UsageError(f"verifier=choice: the answer {answer!r} is none of the options {by_letter}")
+        raise UsageError(f"verifier=choice: the answer {answer!r:.200} is none of the options {by_letter!s:.500}")
     return _Label(letter, "".join(by_letter), options)
 
 

@@ -23,8 +23,9 @@ class MathVerifier:
     """Right if the text's answer equals the label as mathematics.
 
     The answer is the content of the last ``\\boxed{}``, else what is stated as the answer, else the whole text where
-    that alone is a number. ``limit_s`` bounds each comparison by computer algebra; one that passes it is killed, and
-    its answer is not correct, a class of its own and marked ``timed_out``.
+    that alone is a number. ``limit_s`` bounds the computer algebra of each comparison, a list's items together; one
+    that passes it is killed, and its answer is not correct, a class of its own and marked ``timed_out``. What makes
+    computer algebra fail is not correct and marked ``failed``.
     """
 
     name = "math"
@@ -102,7 +103,7 @@ def _parse_label(label: str) -> Answer:
     """The label's answer: a whole solution may be given, then what it boxes or states counts."""
     target = final_answer(label) or ("" if "\\boxed" in label else label)
     if not plain(target):
-        raise UsageError(f"verifier=math: the label {label!r} holds no answer to compare with")
+        raise UsageError(f"verifier=math: the label {label!r:.200} holds no answer to compare with")
     return parse_answer(target)
 
 

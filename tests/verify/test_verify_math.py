@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify.base import answer_classes
 from eager_lmeval.verify.math import MathVerifier
+from eager_lmeval.verify.symbolic import Comparison
 
 TABLE = [json.loads(line) for line in (Path(__file__).parent / "awkward_answers.jsonl").read_text().splitlines()]
 HANGS = "\\boxed{9^{9^{9^{9^{9}}}}}"
@@ -118,6 +119,29 @@ def test_a_comparison_that_hangs_is_a_timeout_and_a_class_of_its_own(impatient: 
     assert [one.timed_out for one in graded] == [True, False, True, False, False]
     assert [one.answer_class for one in graded] == [0, 1, 0, 1, 2]
     assert "0.5 s" in graded[0].note
+
+
+def test_the_items_of_a_list_share_one_limit(monkeypatch: pytest.MonkeyPatch, impatient: MathVerifier) -> None:
+    asked: list[str] = []
+
+    def slow(gold: str, answer: str) -> Comparison:
+        asked.append(answer)
+        time.sleep(0.2)
+        return Comparison(False)
+
+    monkeypatch.setattr(impatient._worker, "compare", slow)
+    items = ", ".join(f"\\sqrt{{{number}}}" for number in range(2, 40))
+    graded = impatient.grade([f"\\boxed{{\\{{{items}\\}}}}"], "\\{x, y\\}")[0]
+    assert graded.timed_out
+    assert not graded.correct
+    assert len(asked) < 10  # of 76
+
+
+def test_what_computer_algebra_fails_on_is_a_verdict_with_a_note(
+    monkeypatch: pytest.MonkeyPatch, impatient: MathVerifier
+) -> None:
+    monkeypatch.setattr(impatient._worker, "compare", lambda *_: Comparison(False, note="ZeroDivisionError: x/0"))
+    assert impatient.grade(["\\boxed{x/0}"], "x")[0][3:] == (False, "ZeroDivisionError: x/0", True)
 
 
 @pytest.mark.parametrize(
