@@ -164,7 +164,8 @@ def mathematics() -> Iterator[Case]:
         yield Case("GSM8K, models", text, gold, is_right)
     for line in (CORPUS / "math_verify_tests.jsonl").read_text().splitlines():
         gold, text, is_right = json.loads(line)
-        stated = text if re.search(r"boxed|answer", text, re.IGNORECASE) else f"The answer is {text}"
+        is_bare = not re.search(r"boxed|answer|[A-Za-z]{2,} [a-z]{2,}", text, re.IGNORECASE)
+        stated = f"The answer is {text}" if is_bare else text
         yield Case("math-verify's tests", stated, gold, is_right)
 
     for line in AWKWARD.read_text().splitlines():

@@ -29,6 +29,9 @@ _FILLER = re.compile(
     r"|equal to|given by|approximately|about|roughly)\b[,:]?[*_\s]*",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(
+    r"(?:the|there|so|thus|hence|it|this) (?:.* )?(?:is|are|equals|be):? (.+)", re.IGNORECASE | re.DOTALL
+)
 _NO_STATEMENT = re.compile(
     r"(?:not|never)\b.*|(?:(?:quite|also|very|completely|absolutely|partly|probably|most likely) )?"
     r"(?:(?:in)?correct|right|wrong|(?:un)?clear|obvious|verified|confirmed|as follows|below|above|here|given|found"
@@ -111,11 +114,13 @@ def _first_statement(rest: str) -> str:
         rest = rest[filler.end() :]
     if delimited := _DELIMITED.match(rest):
         after = rest[delimited.end() :].partition("\n")[0].strip(" .*_")
-        if not re.match(r"[\w\\(%^]", after):
+        if not re.match(r"[\w\\(%^=<>]", after):
             return next(group for group in delimited.groups() if group).strip()
     line = rest.partition("\n")[0]
     end = _SENTENCE_END.search(line)
     statement = (line[: end.start()] if end else line).strip().strip("*_").strip()
+    if sentence := _SENTENCE.fullmatch(statement):
+        statement = sentence[1]
     is_cut_off = "\\boxed" in statement or "\\fbox" in statement  # a box that is closed was found before
     return "" if is_cut_off or _NO_STATEMENT.fullmatch(statement) else statement
 

@@ -25,6 +25,8 @@ _VULGAR = re.compile(r"[¼½¾⅐-⅞]")
 _DROPPED = re.compile(
     r"\\(?:displaystyle|textstyle|left|right|[bB]ig[lr]?|limits)(?![A-Za-z])|(?<!\\)\\[!,;:> ]|\\q?quad|~"
 )
+_THIN_GROUPING = re.compile(r", ?\\! ?(?=\d{3}(?!\d))")
+_MATHS_AND_UNIT = re.compile(r"\$([^$]+)\$( [^$\d]+)")
 _WRAPPER = re.compile(
     r"\\(text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mathsf|bf|rm|mbox|hbox|operatorname|emph|boldsymbol)"
     r"\s*\{([^{}]*)\}"
@@ -37,6 +39,9 @@ _SPELLINGS = (
     (re.compile(r"\\(?:leq|leqslant)(?![A-Za-z])"), r"\\le"),
     (re.compile(r"\\(?:geq|geqslant)(?![A-Za-z])"), r"\\ge"),
     (re.compile(r"\\neq(?![A-Za-z])"), r"\\ne"),
+    (re.compile(r"<="), r"\\le "),
+    (re.compile(r">="), r"\\ge "),
+    (re.compile(r"(?<![\d)])!="), r"\\ne "),
     (re.compile(r"\\gt(?![A-Za-z])"), ">"),
     (re.compile(r"\\lt(?![A-Za-z])"), "<"),
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset"),
@@ -79,6 +84,7 @@ def plain(answer: str) -> str:
         if (unwrapped := _WRAPPER.sub(_content, text)) == text:
             break
         text = unwrapped
+    text = _THIN_GROUPING.sub(",", text)
     text = " ".join(_DROPPED.sub(" ", text.replace(r"\!", "")).split())
     text = re.sub(r"\\[{]\s*", r"\\{", text)
     for pattern, spelling in _SPELLINGS:
@@ -113,4 +119,4 @@ def _undelimited(text: str) -> str:
                 text = inner
                 break
         else:
-            return text
+            return _MATHS_AND_UNIT.sub(r"\1\2", text) if text.startswith("$") else text

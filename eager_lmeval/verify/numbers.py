@@ -60,9 +60,9 @@ _SLASH = re.compile(r"(?:(?P<whole>\d+)(?: and|)\s+)?(?P<top>[^/\s]+)\s*/\s*(?P<
 _ENCLOSED = re.compile(r"\(([^()]*)\)|\{([^{}]*)\}")
 
 _ALIASES = {
-    "%": "percent", "percent": "percent", "percentage": "percent", "^\\circ": "degree", "degree": "degree",
-    "deg": "degree", "$": "dollar", "usd": "dollar", "dollar": "dollar", "€": "euro", "eur": "euro", "£": "pound",
-    "cent": "cent", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "meter": "m", "metre": "m",
+    "%": "percent", "pct": "percent", "percent": "percent", "percentage": "percent", "^\\circ": "degree",
+    "degree": "degree", "deg": "degree", "$": "dollar", "usd": "dollar", "dollar": "dollar", "€": "euro", "eur": "euro",
+    "£": "pound", "cent": "cent", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "meter": "m", "metre": "m",
     "kilometer": "km", "kilometre": "km", "kilogram": "kg", "gram": "g", "second": "s", "sec": "s", "minute": "min",
     "hour": "h", "hr": "h", "inch": "in", "inche": "in", "foot": "ft", "feet": "ft", "mile": "mi", "liter": "l",
     "litre": "l", "milliliter": "ml", "unit": "", "square unit": "", "cubic unit": "",

@@ -29,7 +29,9 @@ _SHORT_INTEGER = re.compile(r"-?[1-9][0-9]{0,17}|0")
 """What most answers are; reading them needs no more than this."""
 _NAME = re.compile(
     r"\s*(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\s*\([^()]*\))?"
-    r"|\|[A-Za-z]+\||\\(?:angle|overline|triangle|vec) ?\{?[A-Z]+\}?)\s*=\s*(?P<value>[^=\s].*)"
+    r"|\|[A-Za-z]+\||\\(?:angle|overline|triangle|vec) ?\{?[A-Z]+\}?"
+    r"|\\frac\{[A-Z]{1,2}\}\{[A-Z]{1,2}\}|[A-Z](?:_\{?\w+\}?)? ?: ?[A-Z](?:_\{?\w+\}?)?)"  # ratios of lengths and areas
+    r"\s*=\s*(?P<value>[^=\s].*)"
 )
 _SUM_OF_LETTERS = re.compile(r"\d*[A-Za-z](?: ?[-+] ?\d*[A-Za-z])+")
 _MEMBERSHIP = re.compile(r"\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*(?P<value>.+)")
@@ -188,7 +190,10 @@ def _equal_leaves(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
     if any(_is_prose(text) or _TEXTUAL.search(text) for text in (gold.text, answer.text)):
         return _spelling(gold.text).casefold() == _spelling(answer.text).casefold()
     if _is_equation(gold.text) != _is_equation(answer.text) and not _RELATION.search(gold.text + answer.text):
-        return False  # an equation is not the value of one of its sides
+        named, equation = (answer, gold) if _is_equation(gold.text) else (gold, answer)
+        if not named.name:
+            return False  # an equation is not the value of one of its sides
+        return symbolic(equation.text, f"{named.name} = {named.text}")
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))
 
 
