@@ -61,11 +61,11 @@ _ENCLOSED = re.compile(r"\(([^()]*)\)|\{([^{}]*)\}")
 
 _ALIASES = {
     "%": "percent", "pct": "percent", "percent": "percent", "percentage": "percent", "^\\circ": "degree",
-    "degree": "degree", "deg": "degree", "$": "dollar", "usd": "dollar", "dollar": "dollar", "€": "euro", "eur": "euro",
-    "£": "pound", "cent": "cent", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm", "meter": "m", "metre": "m",
-    "kilometer": "km", "kilometre": "km", "kilogram": "kg", "gram": "g", "second": "s", "sec": "s", "minute": "min",
-    "hour": "h", "hr": "h", "inch": "in", "inche": "in", "foot": "ft", "feet": "ft", "mile": "mi", "liter": "l",
-    "litre": "l", "milliliter": "ml", "unit": "", "square unit": "", "cubic unit": "",
+    "degree": "degree", "deg": "degree", "$": "dollar", "usd": "dollar", "dollar": "dollar", "€": "euro",
+    "eur": "euro", "£": "pound", "cent": "cent", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm",
+    "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km", "kilogram": "kg", "gram": "g", "second": "s",
+    "sec": "s", "minute": "min", "hour": "h", "hr": "h", "inch": "in", "inche": "in", "foot": "ft", "feet": "ft",
+    "mile": "mi", "liter": "l", "litre": "l", "milliliter": "ml", "unit": "", "square unit": "", "cubic unit": "",
 }  # fmt: skip
 _ATTACHED = re.compile(r"(?:cm|mm|km|kg|mg|ml|nm|mi|ft|in|min|ms|hrs?|mph|Hz|kHz|rad|m|g|s|h|L|N|J|W|V)")
 _NO_UNIT = {
