@@ -1,9 +1,15 @@
-"""Logits in, one `Readout` a row out: entropies, draws and fork probabilities (SPEC 2, 4, 6)."""
+"""Logits in, one `Readout` a row out: entropies, draws and fork probabilities (SPEC 2, 4, 6).
+
+No vocabulary is sorted. What a row says is nearly always settled by its largest logits, the candidates: which tokens
+pass the cuts, which of them is drawn, whether that is a near tie. Where it is not, more candidates are looked at, and
+where they do not settle it either, the whole row goes through the processors of transformers. All ways say the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +24,22 @@ from transformers import (
 )
 
 from eager_lmeval.algorithm.readout import Readout, Stratum
-from eager_lmeval.engine.ties import entropy_margin, loose_mass, near_boundary, near_order
+from eager_lmeval.engine.cuts import cut
+from eager_lmeval.engine.ties import entropy_margin, near_boundary, near_order
 
 __all__ = ["Sampling", "read", "top_k_entropy"]
 
+CANDIDATES = (64, 2048)
+"""How many of a row's logits are looked at before all are."""
 
-_NO_IDS = cast(torch.LongTensor, torch.empty(0, dtype=torch.long))
-"""Processors take the tokens so far; those of SPEC 4 do not look at them."""
+PART = 1 << 19
+"""Probabilities that a CPU computes at once: more do not stay in its caches."""
+
+GROUP = 8
+"""Logits that stand for one in the search for the largest."""
+
+BLOCK = 64
+"""Tokens that stand for one in the search for the one drawn."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +56,27 @@ class Sampling:
     """What rounding may change a logit by; a readout says what that could have decided. 0: it does not ask."""
 
     @property
+    def heat(self) -> float:
+        """What logits are divided by: the temperature, or 1 where that is 0 (SPEC 6)."""
+        return self.temperature or 1.0
+
+    @property
     def entropy_margin(self) -> float:
         """What rounding may change an entropy by, in nats."""
-        tempered = self.entropy_of == "tempered" and self.temperature > 0
-        return entropy_margin(self.tie_margin / (self.temperature if tempered else 1.0), self.entropy_top_k)
+        tempered = self.entropy_of == "tempered"
+        return entropy_margin(self.tie_margin / (self.heat if tempered else 1.0), self.entropy_top_k)
 
     def processors(self) -> LogitsProcessorList:
         """Temperature, top_k, top_p, min_p, in that order; at temperature 0 the distribution is that of 1 (SPEC 6)."""
         steps = LogitsProcessorList()
-        if self.temperature not in (0.0, 1.0):
+        if self.heat != 1.0:
             steps.append(TemperatureLogitsWarper(self.temperature))
+        steps.extend(self.cuts())
+        return steps
+
+    def cuts(self) -> LogitsProcessorList:
+        """Those of the processors that keep tokens out."""
+        steps = LogitsProcessorList()
         if self.top_k:
             steps.append(TopKLogitsWarper(self.top_k))
         if self.top_p is not None and self.top_p < 1.0:
@@ -78,50 +104,12 @@ def read(
     host in one transfer.
     """
     logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-    vocab = logits.shape[-1]
-    largest = logits.topk(min(max(3, sampling.entropy_top_k), vocab), dim=-1).values  # (rows, K)
-    first, second = _two_most_likely(logits)  # (rows,) each
-
-    entropy_logits = largest[:, : sampling.entropy_top_k]
-    if sampling.entropy_of == "tempered" and sampling.temperature > 0:
-        entropy_logits = entropy_logits / sampling.temperature
-    entropy = top_k_entropy(entropy_logits)
-    entropy = torch.where(largest[:, 0].isfinite(), entropy, torch.nan)  # topk takes NaN for the largest value
-
-    scores = logits  # (rows, vocab)
-    cuts = []
-    for processor in sampling.processors():
-        before, scores = scores, processor(_NO_IDS, scores)
-        if not isinstance(processor, TemperatureLogitsWarper):
-            cuts.append((before, scores, processor))
-    probabilities = torch.softmax(scores, dim=-1)
-    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)  # (rows, vocab)
-    target = uniforms * cumulative[:, -1]  # (rows,): the sum of float32 probabilities is not exactly 1
-    token = _draw(cumulative, target[:, None])[:, 0] if sampling.temperature > 0 else first
-
-    ids = torch.stack([token, first, second], dim=-1)  # (rows, 3)
-    logprobs = logits.gather(-1, ids) - logits.logsumexp(dim=-1, keepdim=True)  # (rows, 3)
-    columns = [ids, entropy[:, None], probabilities.gather(-1, ids[:, 1:]), logprobs]
-    targets = _strata(uniforms, strata) * cumulative[:, -1:]  # (rows, most strata of a row)
-    tokens = _draw(cumulative, targets)
-    near = torch.zeros((len(logits), 3), dtype=torch.bool, device=logits.device)  # of the draw, a fork, the strata
-    if margin := sampling.tie_margin:
-        near[:, 1] = near_order(largest, 2, margin)
-        if sampling.temperature > 0:
-            margin /= sampling.temperature
-            loose = torch.zeros_like(target)
-            for cut in cuts:
-                loose += loose_mass(*cut, margin, norm=scores.logsumexp(dim=-1))
-            near[:, 0] = near_boundary(cumulative, target[:, None], token[:, None], margin, loose)
-            near[:, 2] = near_boundary(cumulative, targets, tokens, margin, loose)
-        else:
-            near[:, 0] = near_order(largest, 1, margin)
-    columns += [near, tokens, logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)]
-    table = torch.cat([column.double() for column in columns], dim=-1).cpu().numpy()  # float64 holds any token id
-    of_strata = table[:, 12:].reshape(len(table), 2, -1)  # (rows, tokens and log-probabilities, most strata of a row)
+    draws = torch.cat([uniforms[:, None], _strata(uniforms, strata)], dim=-1)  # (rows, draws)
+    table = _table(logits, draws, sampling, CANDIDATES).cpu().numpy()
+    of_draws = table[:, 12:].reshape(len(table), 2, -1)  # (rows, tokens and log-probabilities, draws)
     readouts = []
     for place, row in enumerate(table[:, :12].tolist()):
-        dealt = of_strata[place, :, : strata[place]].T.tolist() if strata is not None and strata[place] else ()
+        dealt = of_draws[place, :, 1 : 1 + strata[place]].T.tolist() if strata is not None and strata[place] else ()
         split = tuple(Stratum(int(token), logprob) for token, logprob in dealt)
         readouts.append(Readout._make([*map(int, row[:3]), *row[3:9], *map(bool, row[9:]), split]))
     return readouts
@@ -139,19 +127,196 @@ def _strata(uniforms: Tensor, strata: NDArray[np.int64] | None) -> Tensor:
     return (g + uniforms[:, None]) / f
 
 
-def _two_most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids of the largest and second largest logit, ties to the smaller id, which `topk` does not promise. (rows,)"""
+def _table(logits: Tensor, draws: Tensor, sampling: Sampling, numbers: Seq[int]) -> Tensor:
+    """What `_columns` returns, with as few candidates as settle each row: ``numbers`` says how many to try."""
+    least = max(3, sampling.entropy_top_k, (sampling.top_k or 0) + 1)
+    numbers = [number for number in numbers if least <= number < logits.shape[-1]]
+    if not numbers:
+        return _columns(_all_of(logits, sampling), logits, draws, sampling)[0]
+    table, settled = _columns(_candidates(logits, numbers[0]), logits, draws, sampling)
+    if not settled.all():
+        left = ~settled
+        table[left] = _table(logits[left], draws[left], sampling, numbers[1:])
+    return table
+
+
+class _Looked(NamedTuple):
+    """What is looked at of each row's logits: its candidates, or all."""
+
+    largest: Tensor
+    """(rows, K) the largest, descending; at least as many as the entropy is of."""
+    ids: Tensor
+    """(rows, n) ascending."""
+    logits: Tensor
+    """(rows, n) of those ids."""
+    floor: Tensor | None
+    """(rows,) no other logit is larger; None where there is no other."""
+
+
+def _all_of(logits: Tensor, sampling: Sampling) -> _Looked:
+    vocab = logits.shape[-1]
+    largest = logits.topk(min(max(3, sampling.entropy_top_k), vocab), dim=-1).values
+    return _Looked(largest, torch.arange(vocab, device=logits.device).expand_as(logits), logits, None)
+
+
+def _candidates(logits: Tensor, number: int) -> _Looked:
+    largest, places = _largest(logits, number)
+    ids, order = places.sort(dim=-1)
+    return _Looked(largest, ids, largest.gather(-1, order), largest[:, -1])
+
+
+def _largest(logits: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """What ``topk`` returns, values and places. (rows, vocab) -> (rows, number) each
+
+    On a CPU ``topk`` takes a row entry by entry, while maxima of groups are found many at once; and the largest logits
+    are in the groups with the largest maxima.
+    """
+    groups, others = divmod(logits.shape[-1], GROUP)
+    if logits.is_cuda or groups < 2 * number:
+        values, places = logits.topk(number, dim=-1)
+        return values, places
+    maxima = logits[:, : GROUP * groups].reshape(len(logits), GROUP, groups).amax(dim=1)  # (rows, groups)
+    best = _largest(maxima, number)[1]
+    places = (best[:, :, None] + groups * torch.arange(GROUP)).flatten(1)  # (rows, number * GROUP)
+    if others:
+        rest = torch.arange(GROUP * groups, logits.shape[-1])
+        places = torch.cat([places, rest.expand(len(logits), -1)], dim=-1)
+    values, chosen = logits.gather(-1, places).topk(number, dim=-1)
+    return values, places.gather(-1, chosen)
+
+
+def _two_most_likely(logits: Tensor) -> Tensor:
+    """Places of the largest and second largest logit, ties to the smaller, which `topk` does not promise. (rows, 2)"""
     first = logits.argmax(dim=-1)
     if logits.shape[-1] == 1:
-        return first, first
+        return torch.stack([first, first], dim=-1)
     second = logits.scatter(-1, first[:, None], -torch.inf).argmax(dim=-1)
-    other = (first == 0).long()  # a different id, for where all but the first are at -inf
-    return first, torch.where(second == first, other, second)
+    other = (first == 0).long()  # a different one, for where all but the first are at -inf
+    return torch.stack([first, torch.where(second == first, other, second)], dim=-1)
 
 
-def _draw(cumulative: Tensor, target: Tensor) -> Tensor:
-    """The smallest ids whose cumulative probability, in id order, exceeds each target.
+def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """A readout's fields a row, and for which rows they are settled by what was looked at (rows,).
 
-    (rows, vocab), (rows, n) -> (rows, n)
+    The fields are (rows, 12 + 2 n) in float64, which holds any token id: those of `Readout` up to its last flag, then
+    the tokens that the ``draws`` (rows, n) pick, and their log-probabilities. The first draw is the row's own.
     """
-    return torch.searchsorted(cumulative, target, right=True).clamp(max=cumulative.shape[-1] - 1)
+    largest, ids, seen, floor = looked
+    places = _two_most_likely(seen)  # (rows, 2)
+    likely = ids.gather(-1, places)
+    settled = torch.ones_like(likely[:, 0], dtype=torch.bool) if floor is None else largest[:, 1] > floor
+    heat = sampling.heat
+
+    entropy_logits = largest[:, : sampling.entropy_top_k]
+    if sampling.entropy_of == "tempered":
+        entropy_logits = entropy_logits / heat
+    entropy = top_k_entropy(entropy_logits)
+    entropy = torch.where(largest[:, 0].isfinite(), entropy, torch.nan)  # topk takes NaN for the largest value
+
+    margin = sampling.tie_margin / heat if sampling.temperature > 0 else 0.0
+    first = likely[:, :1]
+    cuts = sampling.cuts()
+    raw = tempered = _summed(logits, 1.0, first)
+    if floor is not None and heat != 1 and (not cuts or isinstance(cuts[0], TopPLogitsWarper)):
+        tempered = _summed(logits, heat, first)
+    if cuts or floor is None:
+        whole = None if floor is None else (floor / heat, tempered.likeliest)
+        passed = cut(seen / heat, whole, cuts, margin)
+        settled &= passed.settled
+        loose = passed.loose
+        probabilities = torch.softmax(passed.scores, dim=-1)
+        p_likely = probabilities.gather(-1, places)
+        drawn = _draw(probabilities.cumsum(dim=-1, dtype=torch.float64), draws)
+        tokens = ids.gather(-1, drawn.place)
+    else:
+        top = logits.gather(-1, first)
+        loose = torch.zeros_like(draws[:, 0])
+        p_likely = ((logits.gather(-1, likely) - top) / heat).exp() * tempered.likeliest
+        drawn = _draw_by_block(logits, heat, top, tempered, draws)
+        tokens = drawn.place
+    if sampling.temperature == 0:
+        tokens[:, :1] = first
+
+    taken = torch.cat([likely, tokens], dim=-1)
+    logprobs = logits.gather(-1, taken) - logits.gather(-1, first) + raw.likeliest.log()
+    near = torch.zeros((len(logits), 3), dtype=torch.bool, device=logits.device)  # of the draw, a fork, the strata
+    if sampling.tie_margin:
+        near[:, 1] = near_order(largest, 2, sampling.tie_margin)
+        if margin:
+            near_draws = near_boundary(drawn.below, drawn.through, drawn.target, margin, loose)  # (rows, 1 + n)
+            near[:, 0], near[:, 2] = near_draws[:, 0], near_draws[:, 1:].any(dim=-1)
+        else:
+            near[:, 0] = near_order(largest, 1, sampling.tie_margin)
+    own = [tokens[:, :1], likely, entropy[:, None], p_likely, logprobs[:, 2:3], logprobs[:, :2], near]
+    return torch.cat([column.double() for column in (*own, tokens, logprobs[:, 2:])], dim=-1), settled
+
+
+class _Summed(NamedTuple):
+    """Of the softmax over whole rows."""
+
+    likeliest: Tensor
+    """(rows, 1) the largest probability."""
+    blocks: Tensor
+    """(rows, blocks) the probability of each `BLOCK` tokens, those that are left over last."""
+
+
+def _summed(logits: Tensor, heat: float, first: Tensor) -> _Summed:
+    """Of logits (rows, vocab) divided by ``heat``, part by part. ``first`` (rows, 1) is where each row is largest."""
+    vocab = logits.shape[-1]
+    part = len(logits) if logits.is_cuda else max(1, PART // vocab)
+    blocks = vocab // BLOCK
+    likeliest, sums = torch.empty_like(logits[:, :1]), logits.new_empty((len(logits), blocks + 1))
+    for start in range(0, len(logits), part):
+        rows = slice(start, start + part)
+        p = torch.softmax(logits[rows] if heat == 1 else logits[rows] / heat, dim=-1)
+        likeliest[rows] = p.gather(-1, first[rows])
+        sums[rows, :blocks] = p[:, : blocks * BLOCK].reshape(len(p), blocks, BLOCK).sum(dim=-1)
+        sums[rows, blocks] = p[:, blocks * BLOCK :].sum(dim=-1)
+    return _Summed(likeliest, sums)
+
+
+class _Drawn(NamedTuple):
+    """Where draws fall, (rows, draws) each; all but the place as shares of the whole distribution."""
+
+    place: Tensor
+    target: Tensor
+    below: Tensor
+    """The cumulative probability of all before that place."""
+    through: Tensor
+    """The same with that place."""
+
+
+def _draw(cumulative: Tensor, draws: Tensor) -> _Drawn:
+    """The first place whose cumulative probability exceeds each draw. ``cumulative`` (rows, n) float64."""
+    total = cumulative[:, -1:]  # the sum of float32 probabilities is not exactly 1
+    target = draws * total
+    place, below, through = _place(cumulative, target)
+    return _Drawn(place, target / total, below / total, through / total)
+
+
+def _draw_by_block(logits: Tensor, heat: float, top: Tensor, summed: _Summed, draws: Tensor) -> _Drawn:
+    """As `_draw`, over whole rows: the block first, then the token in it. ``top`` (rows, 1) is the largest logit."""
+    vocab = logits.shape[-1]
+    by_block = summed.blocks.cumsum(dim=-1, dtype=torch.float64)  # (rows, blocks)
+    total = by_block[:, -1:]
+    target = draws * total
+    block, before, _ = _place(by_block, target)
+    tokens = block[..., None] * BLOCK + torch.arange(BLOCK, device=block.device)  # (rows, draws, BLOCK)
+    inside = logits.gather(-1, tokens.clamp(max=vocab - 1).flatten(1)).view(tokens.shape)
+    p = ((inside - top[..., None]) / heat).exp() * summed.likeliest[..., None]
+    cumulative = before[..., None] + p.masked_fill(tokens >= vocab, 0.0).cumsum(dim=-1, dtype=torch.float64)
+    place, below, through = (found[..., 0] for found in _place(cumulative, target[..., None]))
+    below = below.where(place > 0, before)
+    return _Drawn(block * BLOCK + place, target / total, below / total, through / total)
+
+
+def _place(cumulative: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where ``cumulative`` (…, n) first exceeds each target (…, draws), what it is one place earlier, and what there.
+
+    Before the first place it is 0. Rounding may have left its end at the target or below.
+    """
+    last = cumulative[..., -1:]
+    reachable = target.minimum(last.nextafter(torch.zeros_like(last)))
+    place = torch.searchsorted(cumulative, reachable, right=True).clamp(max=cumulative.shape[-1] - 1)
+    below = cumulative.gather(-1, (place - 1).clamp(min=0)).where(place > 0, 0.0)
+    return place, below, cumulative.gather(-1, place)

@@ -26,28 +26,27 @@ def near_order(largest: Tensor, places: int, margin: float) -> Tensor:
     return (gaps <= 2 * margin).any(dim=-1)
 
 
-def near_boundary(cumulative: Tensor, target: Tensor, token: Tensor, margin: float, loose: Tensor) -> Tensor:
+def near_boundary(below: Tensor, through: Tensor, target: Tensor, margin: float, loose: Tensor) -> Tensor:
     """Whether rounding could make another token the one whose span of cumulative probability holds a target.
 
-    ``cumulative`` (rows, vocab) ends with the total that each ``target`` (rows, n) is a part of; ``token`` (rows, n) is
-    what it picks. ``loose`` (rows,) is the probability that may enter or leave the distribution in addition, because a
-    cut moved. Returns (rows,): whether any of a row's targets is so near.
+    All are shares of the total: the targets (rows, n), and the cumulative probability before the token that each picks
+    and with it. ``loose`` (rows,) is what may enter or leave the distribution in addition, because a cut moved. Returns
+    (rows, n).
     """
-    # The boundaries of the token's span; below token 0 there is none, and the one above serves for both.
-    places = torch.stack([(token - 1).clamp(min=0), token], dim=-1)  # (rows, n, 2)
-    shares = cumulative.gather(-1, places.flatten(1)).view(places.shape) / cumulative[:, -1, None, None]
-    reach = (2 * margin) * shares * (1 - shares) + loose[:, None, None]
-    distance = (shares - (target / cumulative[:, -1:])[..., None]).abs()
-    return (distance <= reach).flatten(1).any(dim=-1)
+    bounds = torch.stack([below, through], dim=-1)  # (rows, n, 2)
+    reach = (2 * margin) * bounds * (1 - bounds) + loose[:, None, None]
+    return ((bounds - target[..., None]).abs() <= reach).any(dim=-1)
 
 
-def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float, norm: Tensor) -> Tensor:
+def loose_mass(
+    before: Tensor, after: Tensor, warper: object, probabilities: Tensor | None, margin: float, norm: Tensor
+) -> Tensor:
     """The probability of all that rounding could let past a cut (top_k, top_p, min_p), or keep from passing it. (rows,)
 
-    ``before`` and ``after`` (rows, vocab) are the scores that the warper got and gave; it keeps the largest. ``norm``
-    (rows,) is the logsumexp of what passed all cuts.
+    ``before`` and ``after`` (rows, n) are the scores that the warper got and gave; it keeps the largest.
+    ``probabilities`` (rows, n) are those that top_p counts, None for the others. ``norm`` (rows, 1) is the logsumexp of
+    what passed all cuts.
     """
-    norm = norm[:, None]
     passed = after > -torch.inf
     lowest = after.masked_fill(~passed, torch.inf).amin(dim=-1, keepdim=True)  # the last score that passed
     highest = before.masked_fill(passed, -torch.inf).amax(dim=-1, keepdim=True)  # the first that did not
@@ -58,7 +57,7 @@ def loose_mass(before: Tensor, after: Tensor, warper: object, margin: float, nor
     else:
         loose = (before >= lowest - 2 * margin) & (before <= highest + 2 * margin)
     if isinstance(warper, TopPLogitsWarper):
-        probabilities = torch.softmax(before, dim=-1)
+        assert probabilities is not None, "top_p counts probabilities"
         through = probabilities.where(before >= lowest, 0.0).sum(dim=-1, keepdim=True)
         above = probabilities.where(before > lowest, 0.0).sum(dim=-1, keepdim=True)
         near = torch.zeros_like(norm, dtype=torch.bool)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from plain_readouts import PlainReadout
 from transformers import GenerationConfig, GenerationMixin
 
 from eager_lmeval.algorithm.readout import Readout
@@ -216,3 +218,85 @@ def test_stream_names_are_compact_json_in_utf_8() -> None:
     assert json.dumps("é", ensure_ascii=False) != json.dumps("é")
     assert stream_key(0, "demo", "é", (0,)) != stream_key(0, "demo", "\\u00e9", (0,))
     assert stream_key(0, "demo", "é", (0, 1)) != stream_key(0, "demo", "é", (0,))
+
+
+# Against the plain way, row by row: few candidates and a small vocabulary bring all ways of settling a row about.
+
+
+SOME_LOGITS = st.one_of(
+    st.sampled_from([0.0, 1.0, 1.0, 2.0, -1.0, -math.inf, 3.5]),  # so that many are equal
+    st.floats(-8, 8, width=32),
+)
+CUT = st.fixed_dictionaries(
+    {
+        "top_k": st.sampled_from([None, 1, 2, 4, 9, 60]),
+        "top_p": st.sampled_from([None, 0.05, 0.5, 0.75, 0.9, 0.95, 0.999]),
+        "min_p": st.sampled_from([None, 0.01, 0.25, 0.5, 1.0]),
+        "temperature": st.sampled_from([0.0, 0.5, 0.6, 1.0, 1.7]),
+        "entropy_top_k": st.sampled_from([1, 3, 5, 40]),
+        "entropy_of": st.sampled_from(["raw", "tempered"]),
+        "tie_margin": st.sampled_from([0.0, 1e-4]),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(SOME_LOGITS, min_size=1, max_size=70).filter(lambda logits: max(logits) > -math.inf),
+    CUT,
+    st.lists(DRAW, min_size=1, max_size=4),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    st.sampled_from([(4, 16), (6, 9), (64, 2048)]),
+)
+@example([0.0] * 10, {"top_p": 0.9}, [0.05, 0.95], torch.float32, (4, 16))
+@example([2.0, *[0.0] * 30], {"top_k": 3, "temperature": 1.0}, [0.5, 0.99], torch.float32, (4, 16))
+def test_what_candidates_say_is_what_the_processors_say_of_the_whole_row(
+    logits: list[float], given_options: dict[str, Any], draws: list[float], dtype: torch.dtype, numbers: tuple[int, int]
+) -> None:
+    sampling = Sampling(**{"temperature": 1.0, "entropy_top_k": 3} | given_options)
+    row = torch.tensor(logits).to(dtype)
+    plain = PlainReadout(row, sampling)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eager_lmeval.engine.sampling.CANDIDATES", numbers)
+        patch.setattr("eager_lmeval.engine.sampling.BLOCK", 8)
+        readouts = read(row.expand(len(draws), -1), torch.tensor(draws, dtype=torch.float64), sampling)
+    for readout, tokens in zip(readouts, plain.tokens(draws), strict=True):
+        assert readout.token in tokens
+        assert (readout.first, readout.second) == (plain.first, plain.second)
+        assert readout.entropy == pytest.approx(plain.entropy, abs=1e-5)
+        probabilities = [float(plain.probabilities[token]) for token in readout[1:3]]
+        assert (readout.p_first, readout.p_second) == pytest.approx(probabilities, rel=1e-5, abs=1e-7)
+        logprobs = [plain.logprobs[token] for token in readout[:3]]
+        assert (readout.logprob, *readout[7:9]) == pytest.approx(logprobs, rel=1e-5, abs=2e-6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(SOME_LOGITS, min_size=20, max_size=60).filter(lambda logits: max(logits) > -math.inf), CUT)
+def test_exactly_the_tokens_that_pass_the_processors_can_be_drawn(
+    logits: list[float], given_options: dict[str, Any]
+) -> None:
+    """One draw into the middle of each token's span, which is where it must land."""
+    sampling = Sampling(**given_options | {"temperature": given_options["temperature"] or 1.0})
+    plain = PlainReadout(torch.tensor(logits), sampling)
+    share = plain.probabilities.double() / plain.probabilities.double().sum()
+    middles = share.cumsum(dim=-1) - share / 2
+    kept = [token for token in plain.kept if share[token] > 1e-6]
+    rows = torch.tensor(logits).expand(len(kept), -1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eager_lmeval.engine.sampling.CANDIDATES", (4, 16))
+        assert [readout.token for readout in read(rows, middles[kept], sampling)] == kept
+
+
+def test_a_vocabulary_of_a_real_models_size_is_read_as_the_plain_way_does() -> None:
+    """Peaked rows with a long tail, and flat ones that no number of candidates settles; groups and blocks left over."""
+    generator = torch.Generator().manual_seed(7)
+    heads = torch.linspace(0.2, 7, 8)[:, None]
+    logits = heads * torch.randn(8, 9_001, generator=generator)
+    draws = torch.rand(8, generator=generator, dtype=torch.float64)
+    for given_options in ({}, {"top_p": 0.95}, {"top_k": 20, "top_p": 0.9}, {"min_p": 0.02}, {"top_k": 3000}):
+        sampling = Sampling(temperature=0.7, **given_options)
+        for row, draw, readout in zip(logits, draws.tolist(), read(logits, draws, sampling), strict=True):
+            plain = PlainReadout(row, sampling)
+            assert readout.token in plain.tokens([draw], slack=1e-7)[0]
+            assert readout[1:3] == (plain.first, plain.second)
+            assert readout.logprob == pytest.approx(plain.logprobs[readout.token], abs=1e-4)
