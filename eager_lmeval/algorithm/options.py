@@ -49,6 +49,9 @@ What that code does otherwise even then (SPEC 3.3): forks go by list order inste
 already forked < M; its gate is H > θ, and a drawn EOS or marker suppresses the fork; each restart may use the whole
 grant; its percentile starts empty on each run."""
 
+AUTO_ROWS = 256
+"""Rows beyond which a CPU gains next to nothing (docs/performance.md), and a GPU is mostly out of memory."""
+
 ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks", "max_new_tokens": "max_gen_toks"}
 """The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
 
@@ -82,6 +85,16 @@ def _tie_margin(value: Any) -> Any:
         number = -1.0
     if not 0 <= number < math.inf:
         raise ValueError("a number of at least 0, such as 0.0001, or auto, or none")
+    return number
+
+
+def _max_rows(value: Any) -> Any:
+    try:
+        number = value if value == "auto" else int(str(value))
+    except ValueError:
+        number = 0
+    if number != "auto" and number < 1:
+        raise ValueError("a whole number of at least 1, such as 64, or auto")
     return number
 
 
@@ -126,8 +139,8 @@ class Options(BaseModel):
     preset: Literal["default", "paper", "reference"] = "default"
     """Values for what is not given, `PRESETS`; what the released code does otherwise than `reference` stands there."""
     seed: int = 0
-    max_rows: int = Field(64, ge=1)
-    """Sequences decoded at once; where it is not given, 64 or `max_sequences`, whichever is more."""
+    max_rows: Annotated[Literal["auto"] | int, BeforeValidator(_max_rows)] = "auto"
+    """Sequences decoded at once at most; memory may have room for fewer. ``auto``: see `rows`."""
     tie_margin: Annotated[Literal["auto"] | float | None, BeforeValidator(_tie_margin)] = "auto"
     """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
     rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
@@ -162,6 +175,11 @@ class Options(BaseModel):
     def asks_whether_settled(self) -> bool:
         """Whether a vote decides which prompts get more sequences."""
         return self.strategy == "consistency" or (self.strategy == "adapt" and self.signal == "unsettled")
+
+    @property
+    def rows(self) -> int:
+        """The most sequences that are decoded at once."""
+        return max(AUTO_ROWS, self.max_sequences) if self.max_rows == "auto" else self.max_rows
 
     @property
     def greedy(self) -> bool:
@@ -280,8 +298,6 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
     updates: dict[str, Any] = {}
     if options.do_sample is False:
         updates["temperature"] = 0.0
-    if "max_rows" not in given:
-        updates["max_rows"] = max(options.max_rows, options.max_sequences)
     options = options.model_copy(update=updates)
     if complete or {"max_rows", "max_sequences"} <= given.keys():
         _check(options, prefix)
@@ -320,7 +336,7 @@ def _check(options: Options, prefix: str) -> None:
             f"branching={options.branching}: leave fan_out out, or add branching=systematic"
         )
     gated = options.strategy != "parallel" and options.branching == "top2"
-    if gated and options.max_rows < options.max_sequences:
+    if gated and options.rows < options.max_sequences:
         raise UsageError(
             f"{prefix}max_rows={options.max_rows} is below max_sequences={options.max_sequences}: behind an open gate "
             f"all sequences of a prompt advance together; give max_rows={options.max_sequences} or more, or fewer "

@@ -17,7 +17,8 @@ Who owns what between two steps::
 A growth in lockstep (behind a gate) is parked as a whole or not at all; the rows of any other come and go singly. When
 forks need more rows than there are, the youngest growths' are parked; their keys and values are kept, so nothing is
 computed twice, and no result depends on it. Only a growth in lockstep that alone has more sequences than the limit is
-decoded in several forward passes a step.
+decoded in several forward passes a step. The limit follows memory: all slots are as long as the longest row, so a row
+that grows long costs places, and gives them back when it ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from typing import Any, TypeVar
 
 import numpy as np
@@ -61,7 +63,9 @@ class Engine:
     ) -> None:
         self.stats = EngineCounts(max_rows)
         self.limit = max_rows
-        """Rows decoded at once; shrinks when memory runs out."""
+        """Rows decoded at once: as many as memory has room for at the length of the longest."""
+        self._most = max_rows
+        """What the limit never exceeds; shrinks when memory runs out all the same."""
         self.rows: list[Row] = []
         self._incoming: list[Placed] = []
         self._parked: dict[int, list[Placed]] = {}
@@ -116,6 +120,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Fills the free rows."""
+        self._fit([*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming])
         for age in sorted(self._parked):
             rows = self._parked[age]
             together = len(rows) if rows[0].row.tenant.growth.lockstep else 1
@@ -127,6 +132,12 @@ class Engine:
         while self.in_use < self.limit and (self._rooting or self._next_prompt()):
             if self.in_use < self.limit:  # a prefill that found too little memory has lowered the limit
                 self._start_root(self._rooting[0])
+
+    def _fit(self, layout: Seq[Placed]) -> None:
+        """Sets the row limit to what there is memory for in the next step: all slots are as long as the longest row."""
+        parked = (placed for rows in self._parked.values() for placed in rows)
+        longest = max((placed.row.length for placed in (*layout, *parked)), default=0) + 1
+        self.limit = max(1, min(self._most, self._runner.room(longest)))
 
     def _start_root(self, tenant: Tenant) -> None:
         assert tenant.prefix is not None, "a tenant with waiting roots has its prefix"
@@ -260,7 +271,9 @@ class Engine:
         """Ended rows leave, children take free slots, growths that no longer fit are parked, finished ones go home."""
         stepped = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming, *children]
         tenants = {placed.row.tenant.age: placed.row.tenant for placed in stepped}
-        self._relocate(self._park_youngest([placed for placed in stepped if placed.row.sequence.finish is None]))
+        left = [placed for placed in stepped if placed.row.sequence.finish is None]
+        self._fit(left)
+        self._relocate(self._park_youngest(left))
         for tenant in tenants.values():
             if tenant.growth.done:
                 self._finish(tenant)
@@ -304,13 +317,13 @@ class Engine:
     # Memory. What is done about an error is done after its handler: the error holds what the failed pass had allocated.
 
     def _reserve(self, rows: int, length: int) -> None:
-        """Room for as many rows as the limit allows; where there is less, for fewer, but for ``rows``."""
+        """Room for twice the rows, as far as the limit allows; where there is less, for fewer, but for ``rows``."""
         while self.limit > rows:
             try:
-                return self._runner.reserve(self.limit, length)
+                return self._runner.reserve(min(self.limit, 2 * rows), length)
             except OutOfMemory:
                 self.stats.out_of_memory += 1
-            self.limit = max(rows, self.limit // 2)
+            self._most = self.limit = max(rows, self.limit // 2)
             log.warning("out of memory: going on with max_rows=%d", self.limit)
             self._runner.shrink(len(self.rows))
         return self._runner.reserve(rows, length)
@@ -334,6 +347,7 @@ class Engine:
             self.limit = max(1, min(self.limit, self.in_use) // 2)
         elif not spare:
             raise UsageError(self._does_not_fit(reason))
+        self._most = self.limit
         log.warning("out of memory: going on with max_rows=%d", self.limit)
         layout = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
         self._relocate(self._park_youngest(layout))

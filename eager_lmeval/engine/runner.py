@@ -36,8 +36,11 @@ class Runner(Protocol):
     def park(self, slot: int, length: int) -> Any:
         """A snapshot of a slot's first ``length`` positions, kept where memory is not scarce."""
 
+    def room(self, length: int) -> int:
+        """For how many slots of so many positions there is memory, those that there are now included; may be 0."""
+
     def reserve(self, slots: int, length: int) -> None:
-        """Makes room for at least so many slots of so many positions. Raises OutOfMemory."""
+        """Makes room for so many slots of so many positions, or more; slots beyond them may go. Raises OutOfMemory."""
 
     @property
     def slots(self) -> int:

@@ -54,7 +54,7 @@ class Decoding:
             tie_margin=self._tie_margin(options),
         )
         stopper = TextStopper(self._tokenizer, self.eos_ids(options), options.until, self.thinking(options))
-        return Engine(self.runner, stopper, sampling, options.seed, options.max_rows, on_step)
+        return Engine(self.runner, stopper, sampling, options.seed, options.rows, on_step)
 
     def release(self) -> None:
         """Gives the memory of all slots back; the next engine takes what it needs."""

@@ -29,6 +29,7 @@ from eager_lmeval.engine import intake
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
 from eager_lmeval.engine.transformers import cache
+from eager_lmeval.engine.transformers import runner as hf
 from eager_lmeval.engine.transformers.runner import ModelRunner
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.run import PoolResult, grow_pool
@@ -181,12 +182,12 @@ class SmallDevice(ScriptedRunner):
 
 
 def test_room_for_fewer_rows_than_the_limit_costs_only_the_rows_that_do_not_fit() -> None:
-    """At the first step one row is in use; the limit does not fall below what the device holds."""
+    """The limit does not fall below what the device holds, whatever was asked for."""
     runner = SmallDevice(PromptScript(eos_bias=1.0))
-    result, engine = grow(ADAPT | {"strategy": "init"}, number=1, runner=runner, max_rows=32)
+    result, engine = grow(ADAPT | {"strategy": "init"}, number=5, runner=runner, max_rows=32)
     assert engine.limit == 8
     assert engine.stats.out_of_memory == 2
-    assert sequences_of(result) == sequences_of(grow(ADAPT | {"strategy": "init"}, number=1)[0])
+    assert sequences_of(result) == sequences_of(grow(ADAPT | {"strategy": "init"}, number=5)[0])
 
 
 def test_a_prompt_whose_sequences_do_not_fit_together_is_told_to_have_fewer() -> None:
@@ -277,3 +278,52 @@ def test_slots_are_given_back_by_way_of_the_host_where_there_is_no_memory_for_a_
     assert [layer.keys.shape[0] for layer in slots.layers] == [2, 2]
     for slot in (0, 1):
         assert_holds(slots, slot, snapshots[slot])
+
+
+# Memory as the budget: as many rows as there is room for at the length of the longest.
+
+
+@pytest.mark.parametrize("given_options", [{"strategy": "parallel"}, {"strategy": "adapt", "max_sequences": 6}])
+@pytest.mark.parametrize("positions", [150, 400])
+def test_rows_are_as_many_as_there_is_room_for_and_nothing_fails(given_options: dict[str, Any], positions: int) -> None:
+    """The scripted slots refuse to be more positions than there is room for; rows have up to 28 positions."""
+    runner = ScriptedRunner(PromptScript(eos_bias=1.0), positions=positions)
+    rows_and_longest: list[tuple[int, int]] = []
+
+    def watch(engine: Engine) -> None:
+        rows_and_longest.append((engine.in_use, max((row.length + 1 for row in engine.rows), default=1)))
+
+    result, engine = grow(ADAPT | given_options, number=12, runner=runner, max_rows=64, on_step=watch)
+    expected, _ = grow(ADAPT | given_options, number=12)
+    assert sequences_of(result) == sequences_of(expected)
+    assert engine.stats.out_of_memory == 0
+    assert all(rows * longest <= positions for rows, longest in rows_and_longest)
+    assert max(rows for rows, _ in rows_and_longest) > positions // 28, "short rows are more than long ones would be"
+
+
+def test_slots_that_a_long_row_has_left_are_cut_when_more_are_wanted() -> None:
+    slots, snapshots = filled_cache()
+    slots.reserve(4, 1000, snapshots[0])
+    long = slots.capacity
+    slots.reserve(6, 10, snapshots[0])
+    assert slots.slots == 6
+    assert 10 <= slots.capacity < long / 4
+    for slot, expected in enumerate(snapshots):
+        assert_holds(slots, slot, expected)
+
+
+def test_room_is_what_free_memory_and_the_slots_hold_divided_by_a_rows_keys_and_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two layers of two key-value heads of 8 in float32 take 256 bytes a position."""
+    runner = ModelRunner(tiny_model("llama"))
+    runner.prefill([[1, 2, 3]])
+    monkeypatch.setattr(hf, "for_slots", lambda device: 256 * 64 * 10)
+    assert runner.room(40) == 10
+    assert runner.room(100) == 5
+    runner.reserve(3, 40)
+    assert runner.room(40) == 13
+    monkeypatch.setattr(hf, "for_slots", lambda device: 0)
+    assert runner.room(40) == 13, "looked at again only when the slots have changed"
+    runner.reserve(4, 40)
+    assert runner.room(40) == 4

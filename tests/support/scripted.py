@@ -79,13 +79,15 @@ class Decode(NamedTuple):
 class ScriptedRunner:
     """Implements `engine.runner.Runner`. What a slot was not given is stale, and reading it is an error.
 
-    ``memory`` is told the name of each call that may run out of memory and may raise OutOfMemory there. ``noise``
-    stands for rounding: each logit of a pass is off by up to so much, but not where it is read exactly.
+    ``positions`` is what all slots together may have. ``memory`` is told the name of each call that may run out of
+    memory and may raise OutOfMemory there. ``noise`` stands for rounding: each logit of a pass is off by up to so much,
+    but not where it is read exactly.
     """
 
     model: Model
     memory: Callable[[str], None] = lambda call: None
     dtype: torch.dtype = torch.float64
+    positions: int | None = None
     noise: float = 0.0
     noise_seed: int = 0
     read_again: int = 0
@@ -120,10 +122,16 @@ class ScriptedRunner:
         if slots <= len(self._slots) and length <= capacity:
             return
         self.memory("reserve")
-        capacity = max(capacity, length)
+        slots = slots if length > capacity else max(slots, len(self._slots))
+        if self.positions is not None:
+            assert slots * length <= self.positions, "more slots than there is room for"
         for slot in self._slots:
-            slot.extend([None] * (capacity - len(slot)))
-        self._slots += [[None] * capacity for _ in range(slots - len(self._slots))]
+            slot[:] = [*slot, *[None] * (length - len(slot))][:length]
+        del self._slots[slots:]
+        self._slots += [[None] * length for _ in range(slots - len(self._slots))]
+
+    def room(self, length: int) -> int:
+        return 10**9 if self.positions is None else self.positions // length
 
     def restore(self, slot: int, snapshot: list[int]) -> None:
         self._slots[slot] = [*snapshot, *[None] * (len(self._slots[slot]) - len(snapshot))]
@@ -205,7 +213,7 @@ def scripted_engine(
         scripted_stopper(think_end),
         sampling_of(options),
         seed=options.seed,
-        max_rows=max_rows or options.max_rows,
+        max_rows=max_rows or options.rows,
         **more,
     )
 

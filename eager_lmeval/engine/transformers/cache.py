@@ -13,7 +13,7 @@ from transformers.cache_utils import CacheLayerMixin
 __all__ = ["SlotCache", "Snapshot"]
 
 LENGTH_STEP = 64
-"""Slots grow by at least this many positions, and by half of what they have."""
+"""Slots grow by at least this many positions, and by a quarter of what is asked for."""
 
 
 class Snapshot(NamedTuple):
@@ -24,6 +24,14 @@ class Snapshot(NamedTuple):
     @property
     def length(self) -> int:
         return int(self.layers[0][0].shape[1])
+
+    def bytes_per_position(self) -> dict[torch.device, int]:
+        """What one position of a slot takes on each device."""
+        taken: dict[torch.device, int] = {}
+        for tensor in (tensor for pair in self.layers for tensor in pair):
+            heads, _, dim = tensor.shape
+            taken[tensor.device] = taken.get(tensor.device, 0) + heads * dim * tensor.element_size()
+        return taken
 
 
 @dataclass
@@ -129,13 +137,23 @@ class SlotCache(Cache):
         """The next forward pass decodes slots from ``start`` on, one new token each at ``positions`` (rows,)."""
         self._span.start, self._span.positions, self._span.length = start, positions, length
 
+    def fitting(self, slots: int, length: int) -> int:
+        """The capacity that `reserve` would give: what there is if it suffices and more slots would not waste it."""
+        grown = -(-length * 5 // 4 // LENGTH_STEP) * LENGTH_STEP
+        keeps = length <= self.capacity and (slots <= self.slots or self.capacity <= 2 * grown)
+        return self.capacity if keeps else grown
+
     def reserve(self, slots: int, length: int, like: Snapshot) -> None:
-        """Room for at least (slots, length). Grows layer by layer, so no more than one layer is ever held twice."""
+        """Room for at least (slots, length). Grows layer by layer, so no more than one layer is ever held twice.
+
+        Where slots become longer, there may be fewer of them afterwards, but for the first ``slots``; slots that are much
+        longer than ``length`` are cut where there should be more of them.
+        """
         if slots <= self.slots and length <= self.capacity:
             return
-        if length > self.capacity:
-            length = -(-max(length, self.capacity * 3 // 2) // LENGTH_STEP) * LENGTH_STEP
-        slots, length = max(slots, self.slots), max(length, self.capacity)
+        if length <= self.capacity:
+            slots = max(slots, self.slots)
+        length = self.fitting(slots, length)
         for layer, tensors in zip(self._slot_layers, like.layers, strict=True):
             layer.reserve(slots, length, tensors)
         self.slots, self.capacity = slots, length

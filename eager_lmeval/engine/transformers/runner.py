@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from eager_lmeval.engine.float64 import in_float64
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.transformers.cache import SlotCache, Snapshot
+from eager_lmeval.engine.transformers.memory import for_slots
 from eager_lmeval.errors import UsageError
 
 __all__ = ["ModelRunner", "require_supported"]
@@ -47,6 +49,8 @@ class ModelRunner:
         self._cache = SlotCache(_text_config(model).num_hidden_layers)
         self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
         self._like: Snapshot | None = None
+        self._memory: tuple[tuple[int, int], int] | None = None
+        """The slots' number and length, and when these were so, the positions that memory had room for in all slots."""
 
     @property
     def device(self) -> torch.device:
@@ -164,6 +168,18 @@ class ModelRunner:
             mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=positions.device)
             masks[layer_type] = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)[:, None, None]
         return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def room(self, length: int) -> int:
+        """Memory is looked at anew whenever the slots have changed."""
+        if self._like is None:
+            return sys.maxsize
+        shape = (self.slots, self._cache.capacity)
+        if self._memory is None or self._memory[0] != shape:
+            held = self.slots * self._cache.capacity
+            per_position = self._like.bytes_per_position()
+            positions = min(held + for_slots(device) // taken for device, taken in per_position.items())
+            self._memory = (shape, positions)
+        return self._memory[1] // self._cache.fitting(self.slots + 1, length)
 
     def reserve(self, slots: int, length: int) -> None:
         assert self._like is not None, "something was prefilled before anything is decoded"
