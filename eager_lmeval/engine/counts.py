@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import operator
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from eager_lmeval.algorithm.readout import Readout
 
-__all__ = ["EngineCounts"]
+C = TypeVar("C", bound="_Counts")
+
+__all__ = ["EngineCounts", "TreeCounts"]
 
 
 @dataclass
-class EngineCounts:
+class _Counts:
+    """Figures of one process that add up over processes; of those marked so, the largest of any process stands."""
+
+    def __add__(self: C, other: C) -> C:
+        figures = [(one.name, one.metadata.get("joined_by", operator.add)) for one in fields(self)]
+        return type(self)(**{name: join(getattr(self, name), getattr(other, name)) for name, join in figures})
+
+
+@dataclass
+class TreeCounts(_Counts):
+    """Sums over trees."""
+
+    sequences: int = 0
+    branches: int = 0
+    tokens: int = 0
+    tokens_independent: int = 0
+    prefill_tokens: int = 0
+    tokens_reused: int = 0
+    """Tokens that came from the journal."""
+    spent: int = 0
+    """Sequences that stage 2 made."""
+
+
+@dataclass
+class EngineCounts(_Counts):
     """What the engine did; counts since its creation."""
 
-    max_rows: int
+    max_rows: int = field(default=0, metadata={"joined_by": max})
     steps: int = 0
     tokens: int = 0
-    """Tokens decoded, by rows in use: a forked token counts once for each side."""
+    """Tokens decoded, by rows in use: a forked token counts once, where a tree counts each side's."""
     prefill_tokens: int = 0
     roots: int = 0
     forks: int = 0
@@ -35,7 +61,7 @@ class EngineCounts:
     """Those of them that float64 decided otherwise."""
     ties_left: int = 0
     """Those for which memory did not suffice, and which stay as rounding decided them."""
-    rounding: float = 0.0
+    rounding: float = field(default=0.0, metadata={"joined_by": max})
     """The largest difference that float64 made to a log-probability or an entropy, in nats."""
 
     def count(self, rows: int, limit: int, waiting: bool) -> None:
@@ -56,16 +82,6 @@ class EngineCounts:
         self.ties_turned += not same
         figures = ("entropy", "logprob", "logprob_first", "logprob_second") if same else ("entropy",)
         self.rounding = max(self.rounding, *(abs(getattr(rounded, name) - getattr(exact, name)) for name in figures))
-
-    @classmethod
-    def joined(cls, several: Iterable[EngineCounts]) -> EngineCounts:
-        """Those of several engines, one a process: sums, and the most rows and the largest rounding of any."""
-        total = cls(0)
-        for counts in several:
-            for name, value in vars(counts).items():
-                mine = getattr(total, name)
-                setattr(total, name, max(mine, value) if name in ("max_rows", "rounding") else mine + value)
-        return total
 
     def to_record(self) -> dict[str, Any]:
         """Plain JSON data; shares are None where there was nothing to share."""

@@ -52,7 +52,7 @@ def pool_record(
             {"prompts_reused": result.prompts_reused, "tokens_reused": totals.tokens_reused} if journaled else None
         ),
         "empty_votes": sum(spent.empty_votes for spent in ranks) if pool.options.respond == "vote" else None,
-        "engine": EngineCounts.joined(spent.stats for spent in ranks).to_record(),
+        "engine": sum((spent.stats for spent in ranks), EngineCounts()).to_record(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from eager_lmeval.algorithm import strategy
@@ -15,12 +15,13 @@ from eager_lmeval.algorithm.growth import RunSource
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.strategy import Judge, Standing, Summary
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.engine.counts import TreeCounts
 from eager_lmeval.journal.parts import ROUNDS, TREE, grant_part, roots_part, successive_roots
 from eager_lmeval.journal.shelf import NO_SHELF, Shelf
 from eager_lmeval.pools.stage import Stage, Work
 from eager_lmeval.processes.ranks import ALONE, Ranks
 
-__all__ = ["Parcel", "PoolResult", "PoolRun", "Totals", "grow_pool", "grow_pools"]
+__all__ = ["Parcel", "PoolResult", "PoolRun", "grow_pool", "grow_pools"]
 
 
 class Engine(Protocol):
@@ -42,28 +43,10 @@ class Watcher(Protocol):
         """The stage has ended here."""
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Sums over trees."""
-
-    sequences: int = 0
-    branches: int = 0
-    tokens: int = 0
-    tokens_independent: int = 0
-    prefill_tokens: int = 0
-    tokens_reused: int = 0
-    """Tokens that came from the journal."""
-    spent: int = 0
-    """Sequences that stage 2 made."""
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
-
-
 class Parcel(NamedTuple):
     """What one rank sends to another when a pool has ended; prompts are meant by their places in the pool."""
 
-    totals: Totals
+    totals: TreeCounts
     """The sender's sums."""
     reused: frozenset[int]
     """Prompts of which the sender had something from the journal."""
@@ -77,7 +60,7 @@ class PoolResult:
 
     trees: list[Tree]
     ledger: Ledger
-    totals: Totals
+    totals: TreeCounts
     prompts_reused: int
     """Prompts of which something came from the journal, on any rank."""
     labels_used: bool
@@ -212,7 +195,7 @@ class PoolRun:
     def parcel(self, rank: int) -> Parcel:
         """What is to be sent to a rank when the pool has ended."""
         held = self._here.values()
-        totals = Totals(
+        totals = TreeCounts(
             sequences=sum(tree.num_sequences for tree in held),
             branches=sum(tree.num_branches for tree in held),
             tokens=sum(tree.tokens for tree in held),
@@ -233,7 +216,7 @@ class PoolRun:
 
         A tree's sequences come in order of creation: by root, and those of one root from one rank.
         """
-        totals = Totals()
+        totals = TreeCounts()
         reused: set[int] = set()
         rank = self._ranks.rank
         mine = {place: Tree(prompt) for place, prompt in enumerate(self._prompts) if self._owners[place] == rank}

@@ -146,8 +146,8 @@ class SlotCache(Cache):
     def reserve(self, slots: int, length: int, like: Snapshot) -> None:
         """Room for at least (slots, length). Grows layer by layer, so no more than one layer is ever held twice.
 
-        Where slots become longer, there may be fewer of them afterwards, but for the first ``slots``; slots that are much
-        longer than ``length`` are cut where there should be more of them.
+        Where slots become longer, there may be fewer of them afterwards, but for the first ``slots``; slots that are
+        much longer than ``length`` are cut where there should be more of them.
         """
         if slots <= self.slots and length <= self.capacity:
             return
