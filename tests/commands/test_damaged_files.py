@@ -75,7 +75,8 @@ def status_and_error(*arguments: str | Path) -> tuple[int, list[str]]:
                 status = int(stop.code or 0)
     finally:
         root.removeHandler(handler)
-    return status, [line for line in err.getvalue().splitlines() if not line.startswith("note: ")]
+    remarks = ("note: ", "a document is left unscored: ")
+    return status, [line for line in err.getvalue().splitlines() if not line.startswith(remarks)]
 
 
 def check_all(folder: Path, whole: Path) -> None:
