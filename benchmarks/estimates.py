@@ -4,8 +4,8 @@
     python benchmarks/estimates.py --prompts 10 --seeds 5
 
 The models are scripted: a text is a chain of tokens, certain but for every so-manieth step, which is drawn from five
-tokens and decides with the ones before what follows; the last token is right or wrong. So the true rate of each prompt
-is summed up exactly. Every design grows every prompt once a seed. Printed are, of a prompt's estimates, the bias (root
+tokens; what is drawn adds to or takes from the odds that the last token is right. So the true rate of each prompt is
+summed up exactly. Every design grows every prompt once a seed. Printed are, of a prompt's estimates, the bias (root
 mean square over prompts, what chance would make of it taken off), the mean squared error and the tokens, both beside
 `parallel` at the same M, and their product: below 1, a design is more precise at equal tokens. Beside it stands the
 share of prompts with a right sequence. The last line of stdout is one JSON document.
@@ -33,8 +33,8 @@ from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.pools.run import grow_pool
 
 CHOICES = (1, 2, 3, 4, 5)
-RIGHT, WRONG = 6, 7
-VOCABULARY = 8
+RIGHT, WRONG, STEP = 6, 7, 8
+VOCABULARY = 9
 LENGTH = 40
 MODELS = {"an uncertain token in 4": 4, "an uncertain token in 13": 13}
 """What is uncertain of a chain: every so-manieth step."""
@@ -48,45 +48,64 @@ DESIGNS: dict[str, dict[str, Any]] = {
 
 
 class Chain:
-    """A model whose next token depends on the prompt, the position and the last token."""
+    """A model whose next token depends on the prompt, the position and what the choices before add up to."""
 
     def __init__(self, every: int) -> None:
         self._every = every
-        self._known: dict[tuple[int, int, int], NDArray[np.float64]] = {}
-
-    def chances(self, prompt: int, position: int, last: int) -> NDArray[np.float64]:
-        """Probabilities of the next token. (vocabulary,)"""
-        key = (prompt, position, last)
-        if key not in self._known:
-            generator = np.random.default_rng([1000 - prompt, position, last])
-            chances = np.zeros(VOCABULARY)
-            if position == LENGTH:
-                chances[EOS] = 1.0
-            elif position == LENGTH - 1:
-                rate = generator.beta(0.6, 0.6)
-                chances[[RIGHT, WRONG]] = rate, 1 - rate
-            elif position % self._every == self._every - 1:
-                chances[list(CHOICES)] = generator.dirichlet(np.full(len(CHOICES), 3.0))
-            else:
-                chances[last if last in CHOICES else 1] = 1.0
-            self._known[key] = chances
-        return self._known[key]
 
     def __call__(self, prompt: Sequence[int], generated: Sequence[int]) -> NDArray[np.float64]:
-        chances = self.chances(prompt[0], len(generated), generated[-1] if generated else 1)
-        return np.log(np.maximum(chances, 1e-300))
+        at = range(self._every - 1, min(len(generated), LENGTH - 1), self._every)
+        score = sum(int(effects(prompt[0], place)[generated[place]]) for place in at)
+        return np.log(np.maximum(self.chances(prompt[0], len(generated), score), 1e-300))
+
+    def chances(self, prompt: int, position: int, score: int) -> NDArray[np.float64]:
+        """Probabilities of the next token. (vocabulary,)"""
+        chances = np.zeros(VOCABULARY)
+        if position == LENGTH:
+            chances[EOS] = 1.0
+        elif position == LENGTH - 1:
+            right = 1 / (1 + math.exp(-score - hardness(prompt)))
+            chances[[RIGHT, WRONG]] = right, 1 - right
+        elif position % self._every == self._every - 1:
+            return uncertain(prompt, position, score)
+        else:
+            chances[STEP] = 1.0
+        return chances
 
     def rate(self, prompt: int) -> float:
         """The probability that an independent sample ends right."""
 
         @cache
-        def from_here(position: int, last: int) -> float:
-            if position == LENGTH:
-                return float(last == RIGHT)
-            chances = self.chances(prompt, position, last)
-            return sum(chances[token] * from_here(position + 1, int(token)) for token in np.flatnonzero(chances))
+        def from_here(position: int, score: int) -> float:
+            chances = self.chances(prompt, position, score)
+            if position == LENGTH - 1:
+                return float(chances[RIGHT])
+            if position % self._every != self._every - 1:
+                return from_here(position + 1, score)
+            after = (from_here(position + 1, score + int(effect)) for effect in effects(prompt, position))
+            return sum(p * rate for p, rate in zip(chances, after, strict=True) if p)
 
-        return from_here(0, 1)
+        return from_here(0, 0)
+
+
+@cache
+def hardness(prompt: int) -> float:
+    return float(np.random.default_rng(-prompt).normal(scale=1.5))
+
+
+@cache
+def effects(prompt: int, position: int) -> NDArray[np.int64]:
+    """What each token of an uncertain step does to the odds that the text ends right. (vocabulary,)"""
+    return np.random.default_rng([-prompt, position]).integers(-1, 2, size=VOCABULARY)
+
+
+@cache
+def uncertain(prompt: int, position: int, score: int) -> NDArray[np.float64]:
+    """Probabilities at an uncertain step. (vocabulary,)"""
+    chances = np.zeros(VOCABULARY)
+    generator = np.random.default_rng([-prompt, position, score + 100])
+    chances[list(CHOICES)] = generator.dirichlet(np.full(len(CHOICES), 3.0))
+    return chances
 
 
 def measure(model: Chain, given: dict[str, Any], prompts: int, seeds: int) -> dict[str, Any]:
@@ -117,8 +136,8 @@ def measure(model: Chain, given: dict[str, Any], prompts: int, seeds: int) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=30, help="(default 30)")
-    parser.add_argument("--seeds", type=int, default=20, help="(default 20)")
+    parser.add_argument("--prompts", type=int, default=20, help="(default 20)")
+    parser.add_argument("--seeds", type=int, default=40, help="(default 40)")
     parser.add_argument("--max_sequences", type=int, nargs="+", default=[8, 16], metavar="M", help="(default 8 16)")
     args = parser.parse_args()
     torch.set_num_threads(1)
