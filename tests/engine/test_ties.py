@@ -164,6 +164,44 @@ def test_a_pass_in_float64_is_that_of_the_model_in_float64(name, monkeypatch):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}, "the model is as it was"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_near_tie_pays_only_for_the_tokens_since_the_last_one(name, monkeypatch):
+    ids = torch.randint(0, VOCAB, (60,), generator=torch.Generator().manual_seed(5)).tolist()
+    other = [*ids[:20], *reversed(ids[20:])]
+    draw, sampling = np.array([0.6]), Sampling(temperature=0.8)
+    runner = ModelRunner(tiny_model(name))
+    passed = []
+    forward = runner._forward
+    monkeypatch.setattr(runner, "_forward", lambda ids, *more: passed.append(ids.shape[1]) or forward(ids, *more))
+    reads = ((ids[:30], 30), (ids[:50], 20), (other[:40], 20), (ids, 10), (ids, 1), (other, 20), ([7, 8], 2))
+    for tokens, new in reads:
+        alone = ModelRunner(tiny_model(name)).read_exactly(tokens, draw, sampling)
+        passed.clear()
+        assert runner.read_exactly(tokens, draw, sampling)[:9] == pytest.approx(alone[:9], rel=1e-9)
+        assert sum(passed) == new
+
+
+def test_what_is_kept_for_near_ties_is_bounded_and_goes_first_when_memory_ends(monkeypatch):
+    draw, sampling = np.array([0.6]), Sampling(temperature=0.8)
+    runner = ModelRunner(tiny_model("qwen3"))
+    position = 2 * 2 * 2 * 8 * 8  # two layers, keys and values, two heads of 8, in float64
+    monkeypatch.setattr(hf, "for_slots", lambda device: 8 * 50 * position)
+    for start in range(5):
+        runner.read_exactly([start, *range(20)], draw, sampling)
+        assert len(runner._exact._kept) == min(start + 1, 2), "21 positions each, of 50"
+
+    forward, failures = runner._forward, [torch.OutOfMemoryError("no memory")]
+
+    def failing(*arguments):
+        if failures:
+            raise failures.pop()
+        return forward(*arguments)
+
+    monkeypatch.setattr(runner, "_forward", failing)
+    expected = ModelRunner(tiny_model("qwen3")).read_exactly([1, 2, 3], draw, sampling)
+    assert runner.read_exactly([1, 2, 3], draw, sampling) == expected
+
+
 @pytest.mark.parametrize("moment", ["in a module", "before a module"])
 def test_a_model_stays_as_it_was_when_a_pass_fails(monkeypatch, moment):
     def fail(*_: Any) -> Any:

@@ -41,6 +41,8 @@ class _Span:
     start: int = 0
     positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     """(rows,) where each row's new token goes."""
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    """(rows,) 0, 1, 2 …, made once a step."""
     length: int = 0
     """Positions that any of them can see: the largest position plus 1."""
 
@@ -65,13 +67,14 @@ class _SlotLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Writes one position a row, in place, and returns views of the span. States are (rows, kv_heads, 1, dim)."""
-        rows = key_states.shape[0]
-        keys, values = (tensor[self._span.start : self._span.start + rows] for tensor in self.tensors)
-        row = torch.arange(rows, device=keys.device)
-        position = self._span.positions.to(keys.device)
+        span = self._span
+        keys, values = (
+            tensor[span.start : span.start + key_states.shape[0], :, : span.length] for tensor in self.tensors
+        )
+        row, position = span.rows.to(keys.device), span.positions.to(keys.device)
         keys[row, :, position] = key_states[:, :, 0].to(keys.dtype)  # autocast makes them of several dtypes
         values[row, :, position] = value_states[:, :, 0].to(values.dtype)
-        return keys[:, :, : self._span.length], values[:, :, : self._span.length]
+        return keys, values
 
     def reserve(self, slots: int, length: int, like: tuple[Tensor, Tensor]) -> None:
         """Grows to (slots, length); ``like`` gives heads, dimensions, dtype and device when there is nothing yet."""
@@ -136,6 +139,7 @@ class SlotCache(Cache):
     def span(self, start: int, positions: Tensor, length: int) -> None:
         """The next forward pass decodes slots from ``start`` on, one new token each at ``positions`` (rows,)."""
         self._span.start, self._span.positions, self._span.length = start, positions, length
+        self._span.rows = torch.arange(len(positions), device=positions.device)
 
     def fitting(self, slots: int, length: int) -> int:
         """The capacity that `reserve` would give: what there is if it suffices and more slots would not waste it."""
@@ -146,8 +150,8 @@ class SlotCache(Cache):
     def reserve(self, slots: int, length: int, like: Snapshot) -> None:
         """Room for at least (slots, length). Grows layer by layer, so no more than one layer is ever held twice.
 
-        Where slots become longer, there may be fewer of them afterwards, but for the first ``slots``; slots that are
-        much longer than ``length`` are cut where there should be more of them.
+        Where slots become longer, only the first ``slots`` are sure to stay; slots that are much longer than ``length``
+        are cut where there should be more of them.
         """
         if slots <= self.slots and length <= self.capacity:
             return

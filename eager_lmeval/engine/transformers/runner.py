@@ -22,6 +22,7 @@ from eager_lmeval.engine.runner import OutOfMemory, Prefix
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.transformers.cache import SlotCache, Snapshot
 from eager_lmeval.engine.transformers.memory import for_slots
+from eager_lmeval.engine.transformers.prefixes import Prefixes
 from eager_lmeval.errors import UsageError
 
 __all__ = ["ModelRunner", "require_supported"]
@@ -31,6 +32,9 @@ ATTENTION = ("sdpa", "eager")
 
 EXACT_SPAN = 512
 """Positions that a float64 pass takes at once, which bounds the memory of its attention."""
+
+EXACT_SHARE = 8
+"""Of the memory that slots could have, such a part may hold float64 keys and values for later near ties."""
 
 MASK = Tensor | dict[str, Tensor]
 
@@ -49,6 +53,7 @@ class ModelRunner:
         self._cache = SlotCache(_text_config(model).num_hidden_layers)
         self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
         self._like: Snapshot | None = None
+        self._exact = Prefixes()
         self._memory: tuple[tuple[int, int], int] | None = None
         """The slots' number and length, and when these were so, the positions that memory had room for in all slots."""
 
@@ -123,13 +128,26 @@ class ModelRunner:
         sampling: Sampling,
         strata: NDArray[np.int64] | None = None,
     ) -> Readout:
-        cache = DynamicCache()
+        try:
+            return self._read_exactly(token_ids, uniforms, sampling, strata)
+        except OutOfMemory:
+            if not self._exact:
+                raise
+        self._exact.clear()
+        return self._read_exactly(token_ids, uniforms, sampling, strata)
+
+    def _read_exactly(
+        self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling, strata: NDArray[np.int64] | None
+    ) -> Readout:
+        """After what earlier passes have left of the same tokens; these, too, are kept."""
         ids = torch.tensor([token_ids])
         positions = torch.arange(len(token_ids))[None]
         with _translated_memory_errors(), in_float64(self._model):
-            for start in range(0, len(token_ids), EXACT_SPAN):
+            cache = self._exact.take(token_ids)
+            for start in range(cache.get_seq_length(), len(token_ids), EXACT_SPAN):
                 span = slice(start, start + EXACT_SPAN)
                 logits = self._forward(ids[:, span], positions[:, span], None, cache, 1)[:, -1]  # (1, vocab)
+            self._exact.keep(token_ids, cache, for_slots(self.device) // EXACT_SHARE)
             return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling, strata)[0]
 
     def _decode_span(self, start: int, tokens: list[int], lengths: list[int]) -> Tensor:
@@ -189,6 +207,7 @@ class ModelRunner:
     @torch.inference_mode()
     def shrink(self, slots: int) -> None:
         self._cache.shrink(slots)
+        self._exact.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
