@@ -263,10 +263,13 @@ def test_a_fork_knows_whether_its_parent_was_thinking(byte_level: PreTrainedToke
     stopper.begin(prompt, parent)
     (end,) = ids(byte_level, "</think>")
     (stop,) = byte_ids(byte_level, ";")
+    children = []
     for token in (*byte_ids(byte_level, "hm"), end):
         parent.tokens.append(token)
         stopper.observe(prompt, parent)
-    inside, behind = parent.fork(stop, at=1, entropy=2.0), parent.fork(stop, at=3, entropy=2.0)
-    stopper.observe(prompt, behind)
+        children.append(parent.fork((0, len(parent.tokens)), stop, entropy=2.0, logprob=-1.0))
+        stopper.observe(prompt, children[-1])
+    inside, _, behind = children
     assert (behind.finish, behind.answer, behind.thought_ended) == ("stop", "", True)
+    assert (inside.finish, inside.answer_from, inside.thought_ended) == (None, None, False)
     assert inside.tokens == [parent.tokens[0], stop]
