@@ -16,7 +16,7 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/commands/test_demo.py tests/test_lm.py tests/algorithm/test_golden.py \
     tests/journal/test_resume.py::test_a_finished_run_is_not_generated_again tests/engine/test_oracle.py
 
-.PHONY: demo test test-bounds test-lowest test-newest lint docs clean
+.PHONY: demo test test-bounds test-lowest test-newest test-vllm bench lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -48,6 +48,10 @@ lint: .venv/installed-test
 docs: .venv/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Built: build/site/index.html"
+
+# Some 15 minutes on 2 idle cores; docs/performance.md says what it measures.
+bench: .venv/installed
+	$(BIN)/python benchmarks/throughput.py
 
 clean:
 	rm -rf .venv .venv-lowest .venv-newest build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

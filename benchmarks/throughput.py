@@ -40,6 +40,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from eager_lmeval import paths
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt, Sequence
+from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.transformers import runner as runners
@@ -126,13 +127,15 @@ def prompts_of(number: int, length: int, longest: int) -> list[Prompt]:
     return [Prompt(index, "bench", str(index), [10 + index] * length, index, longest) for index in range(number)]
 
 
-def parallel(runner: ModelRunner, lengths: DrawnLengths, prompts: Seq[Prompt], samples: int, rows: int) -> Engine:
-    """Full Parallel Sampling of all prompts; the engine, for what it counted."""
+def parallel(
+    runner: ModelRunner, lengths: DrawnLengths, prompts: Seq[Prompt], samples: int, rows: int
+) -> tuple[EngineCounts, list[list[int]]]:
+    """Full Parallel Sampling of all prompts: what the engine counted, and the tokens of each sequence."""
     options = resolve({"strategy": "parallel", "max_sequences": samples, "temperature": 0.6, "top_p": 0.95})
     engine = Engine(runner, lengths, TOP_P, 0, rows)
-    grow_pool(prompts, options, engine)
+    trees = grow_pool(prompts, options, engine).trees
     runner.shrink(0)
-    return engine
+    return engine.stats, [sequence.tokens for tree in trees for sequence in tree.sequences]
 
 
 # Parts.
@@ -412,13 +415,14 @@ def part_cap(table: Table) -> None:
         patched = patch.object(runners, "for_slots", partial(free_bytes, runner, (rows or 1000) * longest))
         with patched:
             wall, cpu = time.perf_counter(), time.process_time()
-            stats = parallel(runner, lengths, prompts, samples, resolve({}).rows).stats
+            stats, made = parallel(runner, lengths, prompts, samples, resolve({}).rows)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        unlimited = unlimited or wall
+        unlimited = unlimited or (wall, made)
         table.add(
             "cap",
             f"room for {rows or 'all'} rows of {longest + 30} positions",
-            wall_ratio=wall / unlimited,
+            wall_ratio=wall / unlimited[0],
+            identical=made == unlimited[1],
             tokens_a_cpu_s=tokens / cpu,
             rows=stats.rows_used / stats.steps,
             parked=stats.parked,
