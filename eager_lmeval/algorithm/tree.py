@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -61,11 +62,13 @@ class Sequence:
     """Whether it has produced the end-of-thinking marker."""
     entropies: list[float] = field(default_factory=list)
     """Top-K entropy in nats at each position it decoded itself: a root's from index 0 on, a child's from the one after
-    its fork, whose own entropy is ``branch_entropy`` and stands in its parent's list."""
+    its fork, whose own entropy is ``branch_entropy`` and stands in its parent's list. Positions that came without one
+    (`Growth.extend`) are the last."""
     entropy_sum: float = 0.0
-    """Sum of the entropies over all its positions, shared ones included."""
+    """Sum of the entropies over all its positions, shared ones included; NaN where not all are known."""
     logprob: float = 0.0
-    """Sum of the raw log-probabilities (nats, temperature 1, whole vocabulary) of its tokens, shared ones included."""
+    """Sum of the raw log-probabilities (nats, temperature 1, whole vocabulary) of its tokens, shared ones included; NaN
+    where not all are known."""
 
     @property
     def own_from(self) -> int:
@@ -172,7 +175,7 @@ class Tree:
         """The whole tree as plain JSON data, from which every number of the results can be computed again.
 
         ``token_ids`` and ``entropies`` of a sequence begin at its fork: what stands before is its parent's. Weights
-        sum to 1.
+        sum to 1. Where entropies are not known of all positions, ``mean_entropy`` and ``logprob`` are None.
         """
         return {
             "format": RECORD_FORMAT,
@@ -194,11 +197,15 @@ class Tree:
                     "branch_entropy": sequence.branch_entropy,
                     "copies": sequence.copies,
                     "weight": weight,
-                    "mean_entropy": sequence.entropy_sum / len(sequence.tokens),
-                    "logprob": sequence.logprob,
+                    "mean_entropy": _known(sequence.entropy_sum / len(sequence.tokens)),
+                    "logprob": _known(sequence.logprob),
                     "token_ids": sequence.tokens[sequence.own_from :],
                     "entropies": [round(entropy, 4) for entropy in sequence.entropies],
                 }
                 for sequence, weight in zip(self.sequences, self.weights(), strict=True)
             ],
         }
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number

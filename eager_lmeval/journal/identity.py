@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,15 +17,21 @@ from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine.thinking import Thinking
 from eager_lmeval.journal.journal import fingerprint
 
-__all__ = ["model_identity", "prompt_key"]
+__all__ = ["model_identity", "prompt_key", "served_identity"]
 
 IRRELEVANT = frozenset(
     {
         # where and how fast the model runs
         *("batch_size", "device", "logits_cache", "max_batch_size", "max_cpu_memory", "max_memory_per_gpu"),
         *("offload_folder", "parallelize", "trust_remote_code"),
+        # the same of vLLM's engine
+        *("async_scheduling", "block_size", "cpu_offload_gb", "data_parallel_size", "disable_log_stats"),
+        *("distributed_executor_backend", "enable_chunked_prefill", "enable_prefix_caching", "enforce_eager"),
+        *("gpu_memory_utilization", "kv_cache_memory_bytes", "max_logprobs", "max_lora_rank"),
+        *("max_num_batched_tokens", "max_num_seqs", "pipeline_parallel_size", "tensor_parallel_size"),
         # how a prompt becomes token ids and how many may follow, which stand in its key
-        *("add_bos_token", "chat_template_args", "enable_thinking", "max_length", "prefix_token_id", "truncation"),
+        *("add_bos_token", "chat_template_args", "enable_thinking", "max_length", "max_model_len", "prefix_token_id"),
+        *("truncation", "truncation_side"),
         # an option, which stands in the key as what it resolves to; and what loglikelihoods alone need
         *("think_end_token", "softmax_dtype"),
     }
@@ -48,7 +55,7 @@ OF_BRANCHING = frozenset(
 )
 """What roots of `parallel` do not depend on."""
 SAMPLED = 64
-"""Values taken of each weight, evenly spread."""
+"""Values taken of each weight, or pieces and their bytes of each file of weights, evenly spread."""
 _OF_THE_BATCH = ("padding", "truncation")
 _OF_THE_FILE = ("_name_or_path", "transformers_version")
 
@@ -65,6 +72,28 @@ def model_identity(model: PreTrainedModel, tokenizer: Any, name: str, arguments:
         "config": configuration,
         "attention": str(model.config._attn_implementation),
         "weights": _weights_digest(model),
+        "tokenizer": _tokenizer_digest(tokenizer),
+    }
+
+
+def served_identity(
+    config: Any, tokenizer: Any, name: str, arguments: Mapping[str, Any], adapter: str | None = None
+) -> dict[str, Any]:
+    """As `model_identity`, of a model that vLLM serves by this configuration (its ``ModelConfig``).
+
+    Its weights are in vLLM's workers, so the files of a local folder are looked at; a model of the hub has its commit.
+    ``adapter`` is a folder too.
+    """
+    fields = config.hf_config.to_dict().items()
+    folders = [Path(folder) for folder in (config.model, adapter) if folder is not None]
+    return {
+        "engine": "vllm",
+        "name": name,
+        "arguments": {key: str(value) for key, value in sorted(arguments.items()) if key not in IRRELEVANT},
+        "commit": str(getattr(config.hf_config, "_commit_hash", None)),
+        "config": {key: str(value) for key, value in fields if key not in _OF_THE_FILE},
+        "dtype": str(config.dtype),
+        "weights": [_files_digest(folder) for folder in folders if folder.is_dir()],
         "tokenizer": _tokenizer_digest(tokenizer),
     }
 
@@ -116,6 +145,19 @@ def _weights_digest(model: PreTrainedModel) -> str:
             digest.update(sample.view(torch.uint8).numpy().tobytes())
     if unseen:
         log.warning("journal: %d weights are offloaded and not looked at; do not change them under one name", unseen)
+    return digest.hexdigest()[:32]
+
+
+def _files_digest(folder: Path) -> str:
+    """Of the files that hold weights: their names, sizes, beginnings, and as much at places evenly spread."""
+    digest = hashlib.sha256()
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.gguf"))):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size};".encode())
+        with path.open("rb") as file:
+            for number in range(SAMPLED):
+                file.seek(number * size // SAMPLED)
+                digest.update(file.read(SAMPLED))
     return digest.hexdigest()[:32]
 
 

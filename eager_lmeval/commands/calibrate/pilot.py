@@ -79,6 +79,11 @@ def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -
     """The pilot's prompts, ``read`` being called after each; UsageError if its samples hold no trees."""
     prompts = []
     for sample in iter_samples(run, task):
+        if sample.tree is not None and not all(map(_has_all_entropies, sample.tree["sequences"])):
+            raise UsageError(
+                f"task {task!r}: entropies are missing where nothing could branch any more, which --model eager-vllm "
+                f"does not ask vLLM for; make the pilot with --model eager"
+            )
         if sample.tree is None or not all(sequence.get("entropies") for sequence in _roots(sample.tree)):
             raise UsageError(
                 f"task {task!r} logged no trees; make the pilot with --model eager and a task that keeps them, such as "
@@ -233,6 +238,13 @@ class _Play:
 
 def _roots(tree: LoggedTree) -> list[LoggedSequence]:
     return [sequence for sequence in tree["sequences"] if sequence.get("branch_at") is None]
+
+
+def _has_all_entropies(sequence: LoggedSequence) -> bool:
+    at = sequence.get("branch_at")
+    own_from = 0 if at is None else at + 1
+    tokens = sequence.get("num_tokens")
+    return tokens is None or len(sequence.get("entropies", [])) == tokens - own_from
 
 
 def _prompt(tree: LoggedTree) -> PilotPrompt:

@@ -1,0 +1,254 @@
+"""What this package's models of the harness share: their requests' way to responses. Knows no engine and no logits."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from collections.abc import Sequence as Seq
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lm_eval.api.model import LM
+
+from eager_lmeval import __version__
+from eager_lmeval.algorithm.options import Options, none_words, resolve
+from eager_lmeval.algorithm.strategy import Judge
+from eager_lmeval.algorithm.tree import Sequence
+from eager_lmeval.errors import UsageError, near_name
+from eager_lmeval.journal.identity import prompt_key
+from eager_lmeval.journal.journal import Journal
+from eager_lmeval.journal.shelf import NO_SHELF, Shelf, open_shelves
+from eager_lmeval.pools.decoding import Decoding, PoolEngine
+from eager_lmeval.pools.instances import UPPER_BOUND, LabelMarks
+from eager_lmeval.pools.labels import make_judge, read_labels
+from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
+from eager_lmeval.pools.progress import Progress
+from eager_lmeval.pools.record import Spent, pool_record, tree_context
+from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
+from eager_lmeval.pools.response import TreeRecord, deal
+from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
+from eager_lmeval.pools.vote import elect, get_classify, get_voter
+from eager_lmeval.processes.failures import announce_uncaught, failing_together
+from eager_lmeval.processes.ranks import HARNESS, ProcessGroup, Ranks
+from eager_lmeval.verify import Verifier
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CacheHook
+
+__all__ = ["EagerModel", "processes"]
+
+log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
+
+
+def processes() -> int:
+    """How many processes the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class EagerModel(LM):
+    """A model of the harness, before it in the order of bases, whose `generate_until` is EAGER generation.
+
+    Its class calls `_take_options` before its model is loaded, `_begin` afterwards, and says how a context becomes
+    token ids (`encode`). Everything else, loglikelihood included, is the harness's own.
+    """
+
+    def _take_options(self, name: str, arguments: dict[str, Any], known: Collection[str]) -> None:
+        """Takes what is ours out of ``--model_args``, and opens the journal: all that can be wrong before loading.
+
+        ``known`` are the names of arguments that the harness's model takes; others go to its model's constructor, but
+        for what looks like a misspelt option.
+        """
+        folder = none_words(arguments.pop("journal", None))
+        self._given = {option: arguments.pop(option) for option in list(arguments) if option in Options.model_fields}
+        for argument in arguments:
+            near = near_name(argument, (*Options.model_fields, "journal"), cutoff=0.8)
+            if near and argument not in known:
+                raise UsageError(f"--model_args: unknown option {argument!r}; did you mean {near!r}?")
+        resolve(self._given, origin="--model_args", complete=False)
+        if self._given.get("think_end_token", "auto") != "auto":
+            arguments["think_end_token"] = self._given["think_end_token"]
+        elif arguments.get("enable_thinking"):
+            arguments["think_end_token"] = "</think>"
+        about = {"model": name, "version": __version__}
+        rank = int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+        self._journal = Journal(str(folder), rank, about) if folder is not None else None
+
+    def _begin(self, decoding: Decoding, ranks: Ranks, identity: Mapping[str, Any]) -> None:
+        """``identity``: what stands in the journal's keys for the model."""
+        self._decoding = decoding
+        self._ranks = ranks
+        self._identity = identity
+        self._pools: list[dict[str, Any]] = []
+        self._truncated_prompts = 0
+        self._padded: list[Instance] = []
+        self._marks = LabelMarks()
+
+    def _join(self, rank: int, size: int) -> Ranks:
+        """The ranks of the initialised default group of `torch.distributed`, of which this is one."""
+        self._rank, self._world_size = rank, size
+        ranks = ProcessGroup()
+        announce_uncaught(ranks)
+        if rank:
+            logging.getLogger("lm_eval.eager_lmeval.pools.requests").setLevel(logging.ERROR)  # rank 0 warns of the same
+        return ranks
+
+    def encode(self, context: str, room: int) -> list[int]:
+        """Token ids of a prompt, as the harness's model makes them."""
+        raise NotImplementedError
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """One text a request: for a document its first root's, for the clones of ``repeats`` one sequence's each."""
+        with failing_together(self._ranks):
+            try:
+                return self._generate(requests, disable_tqdm or self.rank != 0)
+            finally:
+                self._decoding.release()
+
+    def _generate(self, requests: list[Instance], quiet: bool) -> list[str]:
+        ranks = self._ranks
+        own = unique_requests(requests, ranks.rank)
+        self._padded = [r.instance for r in own if r.instance is not None and len(r.places) > r.repeats]
+        gathered = ranks.gather((torch.initial_seed(), [request.for_others() for request in own]))
+        by_rank = [own if rank == ranks.rank else theirs for rank, (_, theirs) in enumerate(gathered)]
+        truncated_before = self._truncated_prompts
+        pools = make_pools(one_order(by_rank), self._given, gathered[0][0], self)
+        truncated = self._truncated_prompts - truncated_before
+        if truncated and not self.rank:
+            log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
+        voters = [get_voter(pool.task, pool.options) for pool in pools]
+        classifiers = [get_classify(pool.task, pool.options) for pool in pools]
+        runs, engines = [], []
+        given = zip(pools, self._judges(pools), classifiers, self._shelves(pools), strict=True)
+        for pool, judge, classify, shelf in given:
+            progress = Progress(pool.task, quiet, ranks.size)
+            engines.append(self._engine(pool.options, progress))
+            owners = [request.rank for request in pool.requests]
+            visible = pool.visible_sequences
+            run = PoolRun(
+                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf, visible, classify
+            )
+            runs.append(run)
+        results = grow_pools(runs, ranks)
+        responses, empty_votes = self._responses(len(requests), pools, voters, results)
+        spent = ranks.gather(
+            [
+                Spent(run.seconds, engine.stats, empty)
+                for run, engine, empty in zip(runs, engines, empty_votes, strict=True)
+            ]
+        )
+        for number, (pool, result) in enumerate(zip(pools, results, strict=True)):
+            self._report(pool, result, [of_rank[number] for of_rank in spent])
+        return responses
+
+    def _responses(
+        self, count: int, pools: Seq[Pool], voters: Seq[Verifier | None], results: Seq[PoolResult]
+    ) -> tuple[list[str], list[int]]:
+        """This rank's responses, each at its request's place, and by pool how many of its votes were empty."""
+        by_place: dict[int, str] = {}
+        empty_votes = []
+        for pool, voter, result in zip(pools, voters, results, strict=True):
+            mine = [request for request in pool.requests if request.rank == self._ranks.rank]
+            empty_votes.append(0)
+            for place, (request, tree) in enumerate(zip(mine, result.trees, strict=True)):
+                record = TreeRecord(tree.to_record() | tree_context(pool, result, place))
+                sequences = tree.sequences
+                if voter is not None:
+                    elected = elect(tree, record, voter)
+                    empty_votes[-1] += elected is None
+                    sequences = [sequences[elected or 0]]
+                texts = [self._text(sequence, pool.options) for sequence in sequences]
+                by_place |= zip(request.places, deal(record, texts, len(request.places)), strict=True)
+        return [by_place[place] for place in range(count)], empty_votes
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Called for `--use_cache`, whose key knows neither options nor seeds nor repeats; see `keep_out_texts`."""
+        super().set_cache_hook(cache_hook)
+        if getattr(cache_hook, "dbdict", None) is not None:
+            keep_out_texts(cache_hook.dbdict)
+            log.info("--use_cache keeps loglikelihoods only; journal=DIR in --model_args keeps what eager generates")
+
+    def barrier(self) -> None:
+        """Comes after the responses were handed out; takes those to padding back, which only ranks with less got."""
+        for instance in self._padded:
+            del instance.resps[instance.repeats or 1 :]
+        self._padded = []
+        self._ranks.meet(HARNESS)
+        super().barrier()
+
+    def _judges(self, pools: Seq[Pool]) -> list[Judge | None]:
+        """Each rank reads the labels of its own documents; they go to all, because any may grow any prompt."""
+        judged = [pool for pool in pools if pool.options.strategy == "eager"]
+        instances = [request.instance for pool in pools for request in pool.requests if request.instance is not None]
+        self._marks.texts(instances, {pool.task for pool in judged})
+        own = [read_labels(pool.docs, pool.options) for pool in judged]
+        by_rank = self._ranks.gather(own) if judged else []
+        judges = {}
+        for number, pool in enumerate(judged):
+            labels = {index: label for of_rank in by_rank for index, label in of_rank[number].items()}
+            judges[id(pool)] = make_judge(pool.task, labels, pool.options)
+        return [judges.get(id(pool)) for pool in pools]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """The harness's own; of a task whose texts were made with labels these say so too."""
+        self._marks.loglikelihoods(requests)
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
+
+    def _shelves(self, pools: Seq[Pool]) -> Seq[Shelf]:
+        if self._journal is None:
+            return [NO_SHELF] * len(pools)
+        keys = [self._keys(pool) for pool in pools]
+        about = [[{"task": prompt.task, "doc_id": prompt.doc_id} for prompt in pool.prompts] for pool in pools]
+        return open_shelves(self._journal, keys, about, self._ranks)
+
+    def _keys(self, pool: Pool) -> list[str]:
+        eos_ids, thinking = self._decoding.eos_ids(pool.options), self._decoding.thinking(pool.options)
+        return [prompt_key(self._identity, prompt, pool.options, eos_ids, thinking) for prompt in pool.prompts]
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness's model reports, and per pool: resolved options with the seed, the ledger, costs and speed.
+
+        The harness asks when all figures are there, so the last line of its log but its table is written here.
+        UsageError where figures were made with labels and do not say so.
+        """
+        self._marks.check()
+        for task in dict.fromkeys(pool["task"] for pool in self._pools if pool["labels_used"]):
+            log.warning("task %r was %s; its figures stand under filters named oracle", task, UPPER_BOUND)
+        reported = getattr(super(), "get_model_info", dict)  # not every model of the harness reports something
+        info: dict[str, Any] = reported()
+        own = {"version": __version__, "pools": self._pools, "truncated_prompts": self._truncated_prompts}
+        return info | {"eager": own}
+
+    def _engine(self, options: Options, progress: Progress) -> PoolEngine:
+        def on_step(engine: PoolEngine) -> None:
+            progress.step(engine)
+            self._ranks.check()
+
+        return self._decoding.engine(options, on_step)
+
+    def _text(self, sequence: Sequence, options: Options) -> str:
+        """As the harness's models do it: all of it, or what follows the thinking part if a marker was given for it."""
+        if options.think_end_token in ("auto", None):
+            return sequence.text
+        return (sequence.answer or "").lstrip()
+
+    def _report(self, pool: Pool, result: PoolResult, ranks: Seq[Spent]) -> None:
+        """``ranks``: what each rank spent on the pool."""
+        if (empty := sum(spent.empty_votes for spent in ranks)) and not self.rank:
+            log.warning(
+                "task %r: in %d of %d documents no sequence has an answer that verifier=%s reads, so nothing was voted "
+                "on and the response is the first sequence's text",
+                *(pool.task, empty, len(pool.prompts), pool.options.verifier),
+            )
+        if self._journal is not None and self.rank == 0:
+            log.info(
+                "journal %s: %d of %d prompts of %s and %d tokens were done and have been reused",
+                self._journal.folder,
+                result.prompts_reused,
+                len(pool.prompts),
+                pool.task,
+                result.totals.tokens_reused,
+            )
+        thinking = self._decoding.thinking(pool.options)
+        self._pools.append(pool_record(pool, result, ranks, thinking, self._journal is not None))
