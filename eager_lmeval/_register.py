@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["MODELS", "find_spec", "register"]
 
-MODELS = {"eager": "eager_lmeval.lm:EagerLM"}
+MODELS = {"eager": "eager_lmeval.lm:EagerLM", "eager-vllm": "eager_lmeval.lm_vllm:EagerVLLM"}
 """What the harness's registry gets, name to `module:class`; the same as our entry points."""
 
 

@@ -1,45 +1,22 @@
-"""The harness's model `eager`: glue between its requests and the strategies. Knows no logits and no caches."""
+"""The harness's model `eager`: its `hf` with EAGER generation on transformers. Knows no logits and no caches."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-import os
 from collections.abc import Mapping
-from collections.abc import Sequence as Seq
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from eager_lmeval import __version__, paths
-from eager_lmeval.algorithm.options import Options, none_words, resolve
-from eager_lmeval.algorithm.strategy import Judge
-from eager_lmeval.algorithm.tree import Sequence
-from eager_lmeval.engine.loop import Engine
-from eager_lmeval.errors import UsageError, near_name
-from eager_lmeval.journal.identity import model_identity, prompt_key
-from eager_lmeval.journal.journal import Journal
-from eager_lmeval.journal.shelf import NO_SHELF, Shelf, open_shelves
-from eager_lmeval.pools.decoding import Decoding
-from eager_lmeval.pools.instances import UPPER_BOUND, LabelMarks
-from eager_lmeval.pools.labels import make_judge, read_labels
-from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
-from eager_lmeval.pools.progress import Progress
-from eager_lmeval.pools.record import Spent, pool_record, tree_context
-from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
-from eager_lmeval.pools.response import TreeRecord, deal
-from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
-from eager_lmeval.pools.vote import elect, get_classify, get_voter
-from eager_lmeval.processes.failures import announce_uncaught, end_interrupted_in_one_line, failing_together
-from eager_lmeval.processes.ranks import ALONE, HARNESS, ProcessGroup, Ranks
-from eager_lmeval.verify import Verifier
-
-if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
-    from lm_eval.api.model import CacheHook
+from eager_lmeval import paths
+from eager_lmeval.errors import UsageError
+from eager_lmeval.journal.identity import model_identity
+from eager_lmeval.pools.decoding import ModelDecoding
+from eager_lmeval.pools.model import EagerModel, processes
+from eager_lmeval.processes.ranks import ALONE, HARNESS, Ranks
 
 __all__ = ["EagerLM"]
 
@@ -49,7 +26,7 @@ _HF_ARGUMENTS = frozenset(inspect.signature(HFLM.__init__).parameters) - {"self"
 
 
 @register_model("eager")
-class EagerLM(HFLM):
+class EagerLM(EagerModel, HFLM):
     """`hf` whose `generate_until` is EAGER generation; everything else, loglikelihood included, is the harness's own.
 
     Takes the options of `options.Options` and all arguments of `HFLM`. ``pretrained="demo"`` is the embedded model,
@@ -58,101 +35,22 @@ class EagerLM(HFLM):
     """
 
     def __init__(self, pretrained: str | Any, **kwargs: Any) -> None:
-        folder = _journal_folder(kwargs.pop("journal", None))
-        self._given = {name: kwargs.pop(name) for name in list(kwargs) if name in Options.model_fields}
-        _refuse_misspelt(kwargs)
-        _refuse_two_parallelisms(kwargs)
-        resolve(self._given, origin="--model_args", complete=False)
         name = pretrained if isinstance(pretrained, str) else type(pretrained).__name__
-        about = {"model": name, "version": __version__}
-        rank = int(os.environ.get("RANK", "0")) if _processes() > 1 else 0
-        self._journal = Journal(folder, rank, about) if folder is not None else None
-        end_interrupted_in_one_line(partial(_how_to_go_on, self._journal) if rank == 0 else None)
-        if self._given.get("think_end_token", "auto") != "auto":
-            kwargs["think_end_token"] = self._given["think_end_token"]
-        elif kwargs.get("enable_thinking"):
-            kwargs["think_end_token"] = "</think>"
+        _refuse_two_parallelisms(kwargs)
+        self._take_options(name, kwargs, _HF_ARGUMENTS)
         identifying = dict(kwargs)
         kwargs["device"] = _device(kwargs.get("device"))
         super().__init__(str(paths.demo_model_dir()) if pretrained == "demo" else pretrained, **kwargs)
-        self._ranks = self._join_ranks()
-        self._decoding = Decoding(self.model, self.tokenizer, self.mixed_precision_dtype, self.max_length)
-        self._identity = model_identity(self.model, self.tokenizer, name, identifying) if self._journal else {}
-        self._pools: list[dict[str, Any]] = []
-        self._truncated_prompts = 0
-        self._padded: list[Instance] = []
-        self._marks = LabelMarks()
+        decoding = ModelDecoding(self.model, self.tokenizer, self.mixed_precision_dtype, self.max_length)
+        identity = model_identity(self.model, self.tokenizer, name, identifying) if self._journal else {}
+        self._begin(decoding, self._join_ranks(), identity)
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """One text a request: of a document its first root's or the winner's of a vote, of clones a sequence's each."""
-        with failing_together(self._ranks):
-            try:
-                return self._generate(requests, disable_tqdm or self.rank != 0)
-            finally:
-                self._decoding.release()
-
-    def _generate(self, requests: list[Instance], quiet: bool) -> list[str]:
-        ranks = self._ranks
-        own = unique_requests(requests, ranks.rank)
-        self._padded = [r.instance for r in own if r.instance is not None and len(r.places) > r.repeats]
-        gathered = ranks.gather((torch.initial_seed(), [request.for_others() for request in own]))
-        by_rank = [own if rank == ranks.rank else theirs for rank, (_, theirs) in enumerate(gathered)]
-        truncated_before = self._truncated_prompts
-        pools = make_pools(one_order(by_rank), self._given, gathered[0][0], self)
-        truncated = self._truncated_prompts - truncated_before
-        if truncated and not self.rank:
-            log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
-        voters = [get_voter(pool.task, pool.options) for pool in pools]
-        classifiers = [get_classify(pool.task, pool.options) for pool in pools]
-        runs, engines = [], []
-        given = zip(pools, self._judges(pools), classifiers, self._shelves(pools), strict=True)
-        for pool, judge, classify, shelf in given:
-            progress = Progress(pool.task, quiet, ranks.size)
-            engines.append(self._engine(pool.options, progress))
-            owners = [request.rank for request in pool.requests]
-            visible = pool.visible_sequences
-            run = PoolRun(
-                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf, visible, classify
-            )
-            runs.append(run)
-        results = grow_pools(runs, ranks)
-        responses, empty_votes = self._responses(len(requests), pools, voters, results)
-        spent = ranks.gather(
-            [
-                Spent(run.seconds, engine.stats, empty)
-                for run, engine, empty in zip(runs, engines, empty_votes, strict=True)
-            ]
-        )
-        for number, (pool, result) in enumerate(zip(pools, results, strict=True)):
-            self._report(pool, result, [of_rank[number] for of_rank in spent])
-        return responses
-
-    def _responses(
-        self, count: int, pools: Seq[Pool], voters: Seq[Verifier | None], results: Seq[PoolResult]
-    ) -> tuple[list[str], list[int]]:
-        """This rank's responses, each at its request's place, and by pool how many of its votes were empty."""
-        by_place: dict[int, str] = {}
-        empty_votes = []
-        for pool, voter, result in zip(pools, voters, results, strict=True):
-            mine = [request for request in pool.requests if request.rank == self._ranks.rank]
-            empty_votes.append(0)
-            for place, (request, tree) in enumerate(zip(mine, result.trees, strict=True)):
-                record = TreeRecord(tree.to_record() | tree_context(pool, result, place))
-                sequences = tree.sequences
-                if voter is not None:
-                    elected = elect(tree, record, voter)
-                    empty_votes[-1] += elected is None
-                    sequences = [sequences[elected or 0]]
-                texts = [self._text(sequence, pool.options) for sequence in sequences]
-                by_place |= zip(request.places, deal(record, texts, len(request.places)), strict=True)
-        return [by_place[place] for place in range(count)], empty_votes
-
-    def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Called for `--use_cache`, whose key knows neither options nor seeds nor repeats; see `keep_out_texts`."""
-        super().set_cache_hook(cache_hook)
-        if getattr(cache_hook, "dbdict", None) is not None:
-            keep_out_texts(cache_hook.dbdict)
-            log.info("--use_cache keeps loglikelihoods only; journal=DIR in --model_args keeps what eager generates")
+    def _join_ranks(self) -> Ranks:
+        """`hf` takes its rank from accelerate only where it sees several GPUs, and then the one within the node."""
+        accelerator = getattr(self, "accelerator", None)
+        if accelerator is None or accelerator.num_processes == 1:
+            return ALONE
+        return self._join(accelerator.process_index, accelerator.num_processes)
 
     # What the harness lets ranks do together: they wait for each other here, not in a collective that may time out.
 
@@ -163,55 +61,6 @@ class EagerLM(HFLM):
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
         self._ranks.meet(HARNESS)
         return super().gather_object(obj, dst)
-
-    def barrier(self) -> None:
-        """Comes after the responses were handed out; takes those to padding back, which only ranks with less got."""
-        for instance in self._padded:
-            del instance.resps[instance.repeats or 1 :]
-        self._padded = []
-        self._ranks.meet(HARNESS)
-        super().barrier()
-
-    def _join_ranks(self) -> Ranks:
-        """`hf` takes its rank from accelerate only where it sees several GPUs, and then the one within the node."""
-        accelerator = getattr(self, "accelerator", None)
-        if accelerator is None or accelerator.num_processes == 1:
-            return ALONE
-        self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
-        ranks = ProcessGroup()
-        announce_uncaught(ranks)
-        if self._rank:
-            logging.getLogger("lm_eval.eager_lmeval.pools.requests").setLevel(logging.ERROR)  # rank 0 warns of the same
-        return ranks
-
-    def _judges(self, pools: Seq[Pool]) -> list[Judge | None]:
-        """Each rank reads the labels of its own documents; they go to all, because any may grow any prompt."""
-        judged = [pool for pool in pools if pool.options.strategy == "eager"]
-        instances = [request.instance for pool in pools for request in pool.requests if request.instance is not None]
-        self._marks.texts(instances, {pool.task for pool in judged})
-        own = [read_labels(pool.docs, pool.options) for pool in judged]
-        by_rank = self._ranks.gather(own) if judged else []
-        judges = {}
-        for number, pool in enumerate(judged):
-            labels = {index: label for of_rank in by_rank for index, label in of_rank[number].items()}
-            judges[id(pool)] = make_judge(pool.task, labels, pool.options)
-        return [judges.get(id(pool)) for pool in pools]
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """The harness's own; of a task whose texts were made with labels these say so too."""
-        self._marks.loglikelihoods(requests)
-        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
-
-    def _shelves(self, pools: Seq[Pool]) -> Seq[Shelf]:
-        if self._journal is None:
-            return [NO_SHELF] * len(pools)
-        keys = [self._keys(pool) for pool in pools]
-        about = [[{"task": prompt.task, "doc_id": prompt.doc_id} for prompt in pool.prompts] for pool in pools]
-        return open_shelves(self._journal, keys, about, self._ranks)
-
-    def _keys(self, pool: Pool) -> list[str]:
-        eos_ids, thinking = self._decoding.eos_ids(pool.options), self._decoding.thinking(pool.options)
-        return [prompt_key(self._identity, prompt, pool.options, eos_ids, thinking) for prompt in pool.prompts]
 
     def encode(self, context: str, room: int) -> list[int]:
         """Token ids of a prompt, as `hf` makes them; with ``truncation=True`` the last that leave ``room`` tokens."""
@@ -224,93 +73,14 @@ class EagerLM(HFLM):
             ids = ids[-longest:]
         return ids
 
-    def get_model_info(self) -> dict[str, Any]:
-        """What `hf` reports, and per pool: the resolved options with the seed, the ledger, costs and speed.
-
-        The harness asks when all figures are there, so the last line of its log but its table is written here.
-        UsageError where figures were made with labels and do not say so.
-        """
-        self._marks.check()
-        for task in dict.fromkeys(pool["task"] for pool in self._pools if pool["labels_used"]):
-            log.warning("task %r was %s; its figures stand under filters named oracle", task, UPPER_BOUND)
-        info: dict[str, Any] = super().get_model_info()
-        own = {"version": __version__, "pools": self._pools, "truncated_prompts": self._truncated_prompts}
-        return info | {"eager": own}
-
-    def _engine(self, options: Options, progress: Progress) -> Engine:
-        def on_step(engine: Engine) -> None:
-            progress.step(engine)
-            self._ranks.check()
-
-        return self._decoding.engine(options, on_step)
-
-    def _text(self, sequence: Sequence, options: Options) -> str:
-        """What `hf` would return: all of it, or what follows the thinking part if a marker was given for it."""
-        if options.think_end_token in ("auto", None):
-            return sequence.text
-        return (sequence.answer or "").lstrip()
-
-    def _report(self, pool: Pool, result: PoolResult, ranks: Seq[Spent]) -> None:
-        """``ranks``: what each rank spent on the pool."""
-        if (empty := sum(spent.empty_votes for spent in ranks)) and not self.rank:
-            log.warning(
-                "task %r: in %d of %d documents no sequence has an answer that verifier=%s reads, so nothing was voted "
-                "on and the response is the first sequence's text",
-                *(pool.task, empty, len(pool.prompts), pool.options.verifier),
-            )
-        if self._journal is not None and self.rank == 0:
-            log.info(
-                "journal %s: %d of %d prompts of %s and %d tokens were done and have been reused",
-                self._journal.folder,
-                result.prompts_reused,
-                len(pool.prompts),
-                pool.task,
-                result.totals.tokens_reused,
-            )
-        thinking = self._decoding.thinking(pool.options)
-        self._pools.append(pool_record(pool, result, ranks, thinking, self._journal is not None))
-
-
-def _refuse_misspelt(arguments: Mapping[str, Any]) -> None:
-    """Other arguments go to the model's constructor, as `hf` does it; what looks like a misspelt option does not."""
-    for name in arguments:
-        if name not in _HF_ARGUMENTS and (near := near_name(name, (*Options.model_fields, "journal"), cutoff=0.8)):
-            raise UsageError(f"--model_args: unknown option {name!r}; did you mean {near!r}?")
-
-
-def _journal_folder(given: Any) -> str | None:
-    try:
-        folder = none_words(given)
-    except ValueError as error:
-        raise UsageError(f"--model_args: journal= should be a folder, such as journal=out/journal: {error}") from error
-    if isinstance(folder, bool):
-        raise UsageError(f"--model_args: journal={folder} should be a folder, such as journal=out/journal, or none")
-    return None if folder is None else str(folder)
-
-
-def _how_to_go_on(journal: Journal | None) -> str:
-    if journal is None:
-        return (
-            "nothing was kept, and the same command begins again; journal=DIR in --model_args keeps what has finished"
-        )
-    if not journal.prompts:
-        return f"no prompt had finished, so journal={journal.folder} holds none; the same command begins again"
-    kept = "1 finished prompt" if journal.prompts == 1 else f"{journal.prompts:,} finished prompts"
-    return f"{kept} of this run kept in journal={journal.folder}; the same command goes on from there"
-
-
-def _processes() -> int:
-    """How many processes the launcher started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
 
 def _refuse_two_parallelisms(arguments: Mapping[str, Any]) -> None:
-    if _processes() == 1:
+    if processes() == 1:
         return
     for name in ("parallelize", "tp_plan"):
         if arguments.get(name):
             raise UsageError(
-                f"{name}={arguments[name]} with {_processes()} processes: eager gives each process the whole model; "
+                f"{name}={arguments[name]} with {processes()} processes: eager gives each process the whole model; "
                 f"leave {name} out, or start one process and give parallelize=True to spread one model over its GPUs"
             )
 

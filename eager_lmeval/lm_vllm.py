@@ -40,11 +40,14 @@ VERSION = _installed()
 from lm_eval.models.utils import maybe_truncate  # noqa: E402 - after the check, whose message is clearer than theirs
 from lm_eval.models.vllm_causallms import VLLM  # noqa: E402
 from vllm import EngineArgs  # noqa: E402
+from vllm.platforms import current_platform  # noqa: E402
 
-from eager_lmeval.engine.vllm.draws import NAME  # noqa: E402
 from eager_lmeval.pools.served import ServedDecoding, arguments_for  # noqa: E402
 
-__all__ = ["EagerVLLM"]
+__all__ = ["EagerVLLM", "own_devices"]
+
+LAUNCHER = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What launchers tell a process about the others, but for the names that begin with TORCHELASTIC_."""
 
 _ARGUMENTS = (frozenset(inspect.signature(VLLM.__init__).parameters) - {"self", "kwargs"}) | frozenset(
     inspect.signature(EngineArgs).parameters
@@ -63,20 +66,24 @@ class EagerVLLM(EagerModel, VLLM):
     def __init__(self, pretrained: str, **kwargs: Any) -> None:
         self._take_options(pretrained, kwargs, _ARGUMENTS)
         identifying = dict(kwargs)
-        arguments = arguments_for(self._given, kwargs, processes())
+        arguments = arguments_for(self._given, kwargs, processes(), current_platform.is_cpu())
         folder = str(paths.demo_model_dir()) if pretrained == "demo" else pretrained
         seed = torch.initial_seed()
-        with _without_launcher():
+        with _alone(_engine_size(arguments)):
             super().__init__(folder, **arguments)
         torch.manual_seed(seed)  # vLLM in this process has set its own, and ours is what the harness was given
-        engine = self.model.llm_engine
-        decoding = ServedDecoding(engine, self.tokenizer, self.lora_request)
-        identity = served_identity(engine.model_config, self.tokenizer, pretrained, identifying) if self._journal else {}
+        decoding = ServedDecoding(self.model.llm_engine, self.tokenizer, self.lora_request)
+        identity = self._model_identity(pretrained, identifying) if self._journal else {}
         self._begin(decoding, self._join_ranks(), identity)
+
+    def _model_identity(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        config = self.model.llm_engine.model_config
+        return served_identity(config, self.tokenizer, name, arguments, arguments.get("lora_local_path"))
 
     def encode(self, context: str, room: int) -> list[int]:
         """Token ids of a prompt, as `vllm` makes and cuts them, so that ``room`` tokens are left."""
         ids: list[int] = self.tok_encode(context)
+        kept: list[int]
         kept, _ = maybe_truncate(
             ids, max_gen_toks=room, max_model_len=self.max_length, side=self.truncation_side, verbose=False
         )
@@ -100,3 +107,40 @@ class EagerVLLM(EagerModel, VLLM):
         self._ranks.meet(HARNESS)
         gathered = self._ranks.gather(obj)
         return gathered if self._ranks.rank == dst else None
+
+
+def _engine_size(arguments: Mapping[str, Any]) -> int:
+    """Devices of one engine."""
+    return int(arguments.get("tensor_parallel_size") or 1) * int(arguments.get("pipeline_parallel_size") or 1)
+
+
+@contextmanager
+def _alone(devices: int) -> Iterator[None]:
+    """While an engine of vLLM starts, its process is one of one, whatever launched it, and sees its own GPUs alone.
+
+    vLLM and torch take a launcher's variables for their own: they would wait for ranks that never come.
+    """
+    several, local_rank = processes() > 1, int(os.environ.get("LOCAL_RANK", "0"))
+    kept = {
+        name: os.environ.pop(name) for name in list(os.environ) if name in LAUNCHER or name.startswith("TORCHELASTIC_")
+    }
+    if several and current_platform.is_cuda_alike():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+        os.environ["CUDA_VISIBLE_DEVICES"] = own_devices(visible, local_rank, devices)
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def own_devices(visible: str, local_rank: int, devices: int) -> str:
+    """The GPUs of one engine, in the form of ``CUDA_VISIBLE_DEVICES``; UsageError where there are too few."""
+    there = [name for name in visible.split(",") if name]
+    own = there[local_rank * devices : (local_rank + 1) * devices]
+    if len(own) < devices:
+        raise UsageError(
+            f"process {local_rank} of this machine finds no GPUs of its own: {len(there)} are visible, and each engine "
+            f"takes {devices} (tensor_parallel_size times pipeline_parallel_size); start at most "
+            f"{len(there) // devices} processes a machine"
+        )
+    return ",".join(own)

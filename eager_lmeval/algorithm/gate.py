@@ -76,6 +76,10 @@ class Gate:
         dynamic = percentile(self._entropies, self.settings.percentile) - ROUNDING_NATS
         return max(self.settings.threshold, dynamic)
 
+    def over(self, sequences: int) -> bool:
+        """Whether nothing can pass any more. ``sequences`` are the prompt's, all of them."""
+        return self.closed or (self.settings.count == "all" and sequences >= self.settings.cap)
+
     def choose(self, candidates: list[Candidate], sequences: int, active: int) -> list[int]:
         """Who branches in this step: indices into ``candidates``, highest entropy first, ties to the smaller path.
 
@@ -83,8 +87,7 @@ class Gate:
         Must be called once a step, in order: it also advances the window and the dynamic threshold.
         """
         room = self._room(sequences, active)
-        if self.settings.count == "all" and room <= 0:
-            self.closed = True
+        self.closed = self.over(sequences)
         chosen = [] if self.closed or room <= 0 else self._passing(candidates, self.threshold())[:room]
         if self._entropies is not None:
             self._entropies.update(candidate.entropy for candidate in candidates)

@@ -5,6 +5,7 @@ Every engine feeds its readouts in here, so what a tree looks like is decided in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ class Growth:
         return self._gate is not None
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing can branch any more, whatever comes: for runs in `lockstep`."""
+        return self._gate is not None and self._gate.over(len(self.sequences))
+
+    @property
     def waiting_roots(self) -> int:
         return self.run.roots - sum(len(sequence.path) == 1 for sequence in self.sequences)
 
@@ -124,6 +130,26 @@ class Growth:
             places.update(near.close, (place for place in near.contending if readouts[place].near_fork))
         return sorted(places)
 
+    def may_branch(self, sequence: Sequence) -> bool:
+        """Whether a sequence may still branch; where it may not, its tokens can come without readouts (`extend`)."""
+        if self._gate is not None:
+            return not self._gate.over(len(self.sequences))
+        return self.strata(sequence) > 0
+
+    def questions(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[int]:
+        """Places whose readout lacks what its sequence's next step depends on; for engines that read off less at once.
+
+        The strata of a sequence that opens; or how a fork splits its weight, where ``near_fork`` says that it is not
+        known. To be asked before `advance`, with the same arguments.
+        """
+        if self._splits is not None:
+            threshold = self._splits.threshold
+            pairs = enumerate(zip(readouts, active, strict=True))
+            return [place for place, (read, of) in pairs if read.entropy >= threshold and self.strata(of)]
+        if self._gate is None or not any(readout.near_fork for readout in readouts):
+            return []
+        return [place for place in self.near_ties(readouts, active, 0.0) if readouts[place].near_fork]
+
     def advance(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Fork]:
         """One step: each of ``active`` gets one token; returns the forks in the order of their children's creation.
 
@@ -143,9 +169,29 @@ class Growth:
         self.sequences.extend(fork.child for fork in forks)
         for sequence in (*active, *(fork.child for fork in forks)):
             self._stopper.observe(self.run.prompt, sequence)
+        self._put_in_order()
+        return forks
+
+    def extend(self, sequence: Sequence, tokens: Seq[int]) -> int:
+        """Gives a sequence that may not branch tokens of which nothing else is known; returns how many it took.
+
+        It takes none beyond its end. Its sums of entropies and log-probabilities are NaN from then on.
+        """
+        before = len(sequence.tokens)
+        for token in tokens:
+            if sequence.finish is not None:
+                break
+            sequence.tokens.append(token)
+            self._stopper.observe(self.run.prompt, sequence)
+        if tokens:
+            sequence.logprob = sequence.entropy_sum = math.nan
+        self._put_in_order()
+        return len(sequence.tokens) - before
+
+    def _put_in_order(self) -> None:
+        """A tree that splits has its sequences in order of creation once all have finished."""
         if self._splits is not None and self.done:
             self.sequences.sort(key=lambda sequence: (len(sequence.path) > 1, sequence.own_from, sequence.path))
-        return forks
 
     def _fork(self, readouts: Seq[Readout], active: Seq[Sequence]) -> Forked:
         """`top2`: who passes the gate takes its most likely token, its child the second."""

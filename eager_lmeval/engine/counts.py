@@ -50,6 +50,8 @@ class EngineCounts(_Counts):
     roots: int = 0
     forks: int = 0
     parked: int = 0
+    wasted_tokens: int = 0
+    """Decoded ahead of what was decided, and thrown away: on vLLM."""
     out_of_memory: int = 0
     rows_used: int = 0
     rows_offered: int = 0
@@ -90,6 +92,7 @@ class EngineCounts(_Counts):
             "steps": self.steps,
             "prefill_tokens": self.prefill_tokens,
             "parked_growths": self.parked,
+            "wasted_tokens": self.wasted_tokens,
             "out_of_memory": self.out_of_memory,
             "near_ties": {
                 "read_again": self.ties,

@@ -27,7 +27,7 @@ from eager_lmeval.algorithm.readout import Readout, Stratum
 from eager_lmeval.engine.cuts import cut
 from eager_lmeval.engine.ties import entropy_margin, near_boundary, near_order
 
-__all__ = ["Sampling", "read", "top_k_entropy"]
+__all__ = ["Sampling", "draw", "passes", "read", "top_k_entropy"]
 
 CANDIDATES = (64, 2048)
 """How many of a row's logits are looked at before all are."""
@@ -113,6 +113,25 @@ def read(
         split = tuple(Stratum(int(token), logprob) for token, logprob in dealt)
         readouts.append(Readout._make([*map(int, row[:3]), *row[3:9], *map(bool, row[9:]), split]))
     return readouts
+
+
+def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
+    """The tokens that `read` would say were drawn, and nothing else; on a GPU without waiting for it.
+
+    (rows, vocab), (rows,) float64 in [0, 1) -> (rows,)
+    """
+    logits, draws = logits.float(), uniforms[:, None]
+    if sampling.cuts():
+        return _table(logits, draws, sampling, () if logits.is_cuda else CANDIDATES)[:, 12].long()
+    top, first = logits.max(dim=-1, keepdim=True)
+    summed = _summed(logits, sampling.heat, first)
+    return _draw_by_block(logits, sampling.heat, top, summed, draws).place[:, 0]
+
+
+def passes(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
+    """Whether each row's token passes top_k, top_p and min_p. (rows, vocab), (rows,) -> (rows,)"""
+    kept = cut(logits.float() / sampling.heat, None, sampling.cuts(), 0.0).scores
+    return kept.gather(-1, tokens[:, None])[:, 0] > -torch.inf
 
 
 def _strata(uniforms: Tensor, strata: NDArray[np.int64] | None) -> Tensor:

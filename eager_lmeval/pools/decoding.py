@@ -1,16 +1,19 @@
-"""From resolved options to an engine over one model: how its tokens are drawn, and what ends its sequences."""
+"""From resolved options to engines over one model: how its tokens are drawn, and what ends its sequences."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
+from eager_lmeval.algorithm.growth import Growth, RunSource
 from eager_lmeval.algorithm.options import Options
+from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.runner import OutOfMemory
 from eager_lmeval.engine.sampling import Sampling
@@ -22,7 +25,7 @@ from eager_lmeval.errors import UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FLOAT32_MARGIN", "Decoding"]
+__all__ = ["FLOAT32_MARGIN", "Decoding", "ModelDecoding", "OnStep", "PoolEngine", "sampling_of"]
 
 FLOAT32_MARGIN = 1e-4
 """``tie_margin: auto`` of a model that computes in float32: five times the largest change that rounding made to a
@@ -31,45 +34,89 @@ log-probability of the demo model (benchmarks/rounding.py)."""
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 
-class Decoding:
-    """A model, its tokenizer and its slots; engines of different options share them, one after another."""
+class PoolEngine(Protocol):
+    """What a pool is grown by: `engine.loop.Engine`, or the one on vLLM."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, autocast_dtype: torch.dtype | None, max_length: int
-    ) -> None:
-        self.runner = ModelRunner(model, autocast_dtype, max_length)
-        self._model = model
+    stats: EngineCounts
+    limit: int
+    """Rows that it may have in use."""
+
+    def run(self, source: RunSource) -> None:
+        """Works until the source is empty and everything it gave has finished."""
+
+    @property
+    def in_use(self) -> int:
+        """Rows in use."""
+
+    @property
+    def growths(self) -> list[Growth]:
+        """Those that have begun and not finished."""
+
+
+OnStep = Callable[[PoolEngine], None]
+
+
+class Decoding(ABC):
+    """From resolved options to engines over one model; engines of different options come one after another.
+
+    ``eos_ids`` are those of the model's generation configuration.
+    """
+
+    def __init__(self, tokenizer: Any, eos_ids: int | Iterable[int] | None) -> None:
         self._tokenizer = tokenizer
-        self._float32 = model.dtype == torch.float32 and autocast_dtype is None
+        self._eos_ids = list(eos_ids) if isinstance(eos_ids, Iterable) else [eos_ids]
 
-    def engine(self, options: Options, on_step: Callable[[Engine], None] = lambda engine: None) -> Engine:
+    @abstractmethod
+    def engine(self, options: Options, on_step: OnStep = lambda engine: None) -> PoolEngine:
         """Raises UsageError for options that this model cannot serve."""
-        sampling = Sampling(
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            min_p=options.min_p,
-            entropy_top_k=options.entropy_top_k,
-            entropy_of=options.entropy_of,
-            tie_margin=self._tie_margin(options),
-        )
-        stopper = TextStopper(self._tokenizer, self.eos_ids(options), options.until, self.thinking(options))
-        return Engine(self.runner, stopper, sampling, options.seed, options.rows, on_step)
 
+    @abstractmethod
     def release(self) -> None:
-        """Gives the memory of all slots back; the next engine takes what it needs."""
-        self.runner.shrink(0)
+        """Gives back what only engines need; the next one takes it again."""
+
+    def stopper(self, options: Options) -> TextStopper:
+        return TextStopper(self._tokenizer, self.eos_ids(options), options.until, self.thinking(options))
 
     def thinking(self, options: Options) -> Thinking | None:
         return find_thinking(self._tokenizer, options.think_end_token)
 
     def eos_ids(self, options: Options) -> set[int]:
         """The generation config's EOS ids, which may be several, the tokenizer's, and special tokens in ``until``."""
-        configured = getattr(self._model.generation_config, "eos_token_id", None)
-        several = configured if isinstance(configured, list) else [configured]
         special = dict(zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True))
         stops = [special[stop] for stop in options.until if stop in special]
-        return {token for token in (*several, self._tokenizer.eos_token_id, *stops) if token is not None}
+        return {token for token in (*self._eos_ids, self._tokenizer.eos_token_id, *stops) if token is not None}
+
+
+def sampling_of(options: Options, tie_margin: float = 0.0) -> Sampling:
+    """How a pool samples."""
+    return Sampling(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        entropy_top_k=options.entropy_top_k,
+        entropy_of=options.entropy_of,
+        tie_margin=tie_margin,
+    )
+
+
+class ModelDecoding(Decoding):
+    """On transformers: a model, its tokenizer and its slots."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any, autocast_dtype: torch.dtype | None, max_length: int
+    ) -> None:
+        super().__init__(tokenizer, getattr(model.generation_config, "eos_token_id", None))
+        self.runner = ModelRunner(model, autocast_dtype, max_length)
+        self._float32 = model.dtype == torch.float32 and autocast_dtype is None
+
+    def engine(self, options: Options, on_step: OnStep = lambda engine: None) -> Engine:
+        sampling = sampling_of(options, self._tie_margin(options))
+        return Engine(self.runner, self.stopper(options), sampling, options.seed, options.rows, on_step)
+
+    def release(self) -> None:
+        """Gives the memory of all slots back."""
+        self.runner.shrink(0)
 
     def _tie_margin(self, options: Options) -> float:
         asked = options.tie_margin

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,7 @@ from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requ
 from eager_lmeval.pools.response import TreeRecord, deal
 from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
-from eager_lmeval.processes.failures import announce_uncaught, failing_together
+from eager_lmeval.processes.failures import announce_uncaught, end_interrupted_in_one_line, failing_together
 from eager_lmeval.processes.ranks import HARNESS, ProcessGroup, Ranks
 from eager_lmeval.verify import Verifier
 
@@ -60,7 +61,7 @@ class EagerModel(LM):
         ``known`` are the names of arguments that the harness's model takes; others go to its model's constructor, but
         for what looks like a misspelt option.
         """
-        folder = none_words(arguments.pop("journal", None))
+        folder = _journal_folder(arguments.pop("journal", None))
         self._given = {option: arguments.pop(option) for option in list(arguments) if option in Options.model_fields}
         for argument in arguments:
             near = near_name(argument, (*Options.model_fields, "journal"), cutoff=0.8)
@@ -73,7 +74,8 @@ class EagerModel(LM):
             arguments["think_end_token"] = "</think>"
         about = {"model": name, "version": __version__}
         rank = int(os.environ.get("RANK", "0")) if processes() > 1 else 0
-        self._journal = Journal(str(folder), rank, about) if folder is not None else None
+        self._journal = Journal(folder, rank, about) if folder is not None else None
+        end_interrupted_in_one_line(partial(_how_to_go_on, self._journal) if rank == 0 else None)
 
     def _begin(self, decoding: Decoding, ranks: Ranks, identity: Mapping[str, Any]) -> None:
         """``identity``: what stands in the journal's keys for the model."""
@@ -99,7 +101,7 @@ class EagerModel(LM):
         raise NotImplementedError
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """One text a request: for a document its first root's, for the clones of ``repeats`` one sequence's each."""
+        """One text a request: of a document its first root's or the winner's of a vote, of clones a sequence's each."""
         with failing_together(self._ranks):
             try:
                 return self._generate(requests, disable_tqdm or self.rank != 0)
@@ -252,3 +254,24 @@ class EagerModel(LM):
             )
         thinking = self._decoding.thinking(pool.options)
         self._pools.append(pool_record(pool, result, ranks, thinking, self._journal is not None))
+
+
+def _journal_folder(given: Any) -> str | None:
+    try:
+        folder = none_words(given)
+    except ValueError as error:
+        raise UsageError(f"--model_args: journal= should be a folder, such as journal=out/journal: {error}") from error
+    if isinstance(folder, bool):
+        raise UsageError(f"--model_args: journal={folder} should be a folder, such as journal=out/journal, or none")
+    return None if folder is None else str(folder)
+
+
+def _how_to_go_on(journal: Journal | None) -> str:
+    if journal is None:
+        return (
+            "nothing was kept, and the same command begins again; journal=DIR in --model_args keeps what has finished"
+        )
+    if not journal.prompts:
+        return f"no prompt had finished, so journal={journal.folder} holds none; the same command begins again"
+    kept = "1 finished prompt" if journal.prompts == 1 else f"{journal.prompts:,} finished prompts"
+    return f"{kept} of this run kept in journal={journal.folder}; the same command goes on from there"

@@ -17,7 +17,7 @@ from eager_lmeval.algorithm.tree import Sequence, Tree
 from eager_lmeval.pools.remaining import steps_left
 
 if TYPE_CHECKING:
-    from eager_lmeval.engine.loop import Engine
+    from eager_lmeval.pools.decoding import PoolEngine
 
 __all__ = ["Progress"]
 
@@ -56,7 +56,7 @@ class Progress:
         self._done = self._done_here = self._made = self._stopped = 0
         self._now = self._first = _Mark(time.monotonic())
         self._marks = deque([self._now])
-        self._engine: Engine | None = None
+        self._engine: PoolEngine | None = None
 
     def stage(self, number: int, prompts: int, most: int, surplus: int | None = None) -> None:
         """Stage 1 or 2 begins, over so many prompts that get ``most`` sequences together at most."""
@@ -82,7 +82,7 @@ class Progress:
         self._made += part.num_sequences
         self._stopped += _stopped(part.sequences)
 
-    def step(self, engine: Engine) -> None:
+    def step(self, engine: PoolEngine) -> None:
         """Called after every step; shows something when it is time to."""
         self._engine = engine
         interval = TERMINAL_INTERVAL_S if self._terminal else LOG_INTERVAL_S
@@ -99,7 +99,7 @@ class Progress:
         self._until_close.close()
         self._lines = self._engine = None
 
-    def _look(self, engine: Engine) -> None:
+    def _look(self, engine: PoolEngine) -> None:
         counts = engine.stats
         tokens = counts.tokens + counts.forks  # at a fork the parent's row makes two; as trees count them
         self._now = _Mark(time.monotonic(), counts.steps, tokens)
@@ -107,7 +107,7 @@ class Progress:
             self._marks.popleft()
         self._marks.append(self._now)
 
-    def _show(self, engine: Engine, state: str) -> None:
+    def _show(self, engine: PoolEngine, state: str) -> None:
         growths, counts = engine.growths, engine.stats
         longest, limit = max(
             ((len(live.tokens), growth.run.prompt.max_new_tokens) for growth in growths for live in growth.live),
@@ -134,7 +134,7 @@ class Progress:
         bar.set_postfix_str(state.removeprefix(", "))
         below.set_description_str(figures)
 
-    def _left(self, engine: Engine) -> str:
+    def _left(self, engine: PoolEngine) -> str:
         """The time that this process still needs, at the present speed; others are taken to have done as much."""
         growths = engine.growths
         per_prompt = self._made / self._done_here if self._done_here else self._most / self._prompts

@@ -1,0 +1,155 @@
+"""SPEC 4's draws inside vLLM's workers: a logits processor that leaves one token a row.
+
+A request says in `extra_args` all that its draws depend on, and nothing is kept between steps: one that was issued
+again, preempted or batched otherwise draws the same. vLLM has two runners with an interface each for processors; this
+class serves both. They run it on raw logits, before their own temperature and cuts, which such requests leave off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from vllm.v1.sample.logits_processor import LogitsProcessor as BatchProcessor
+from vllm.v1.sample.logits_processor import MoveDirectionality
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SlotProcessor
+
+from eager_lmeval.algorithm.streams import uniforms
+from eager_lmeval.engine.sampling import Sampling, draw, passes
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.v1.sample.logits_processor import BatchUpdate
+    from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
+
+__all__ = ["NAME", "EagerDraws", "Order"]
+
+NAME = f"{__name__}:EagerDraws"
+"""What vLLM is told to load."""
+
+_FIELD = "eager"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a request orders of the processor: one stream's draws, one stratum of a draw, or whether a token passes."""
+
+    key: int
+    """Of the stream (SPEC 4)."""
+    prompt_tokens: int
+    """Tokens of the bare prompt: what comes after them is generated token 0, 1, … whatever was sent as a prefix."""
+    sampling: Sampling
+    stratum: int = 0
+    strata: int = 1
+    """The token is the one that (stratum + u)/strata picks."""
+    asked: int = -1
+    """A token to be left if it passes the cuts (top_k, top_p, min_p), else the most likely one; -1: a draw."""
+
+    def extra_args(self) -> dict[str, Any]:
+        """For `SamplingParams`."""
+        how = self.sampling
+        cuts = [how.top_k, how.top_p, how.min_p]
+        return {_FIELD: [self.key, self.prompt_tokens, how.temperature, *cuts, self.stratum, self.strata, self.asked]}
+
+    @classmethod
+    def of(cls, params: SamplingParams) -> Order | None:
+        """That of a request; None for one that is not ours."""
+        given: Mapping[str, Any] = params.extra_args or {}
+        if _FIELD not in given:
+            return None
+        key, prompt_tokens, temperature, top_k, top_p, min_p, stratum, strata, asked = given[_FIELD]
+        return cls(key, prompt_tokens, Sampling(temperature, top_k, top_p, min_p), stratum, strata, asked)
+
+
+class EagerDraws(BatchProcessor, SlotProcessor):
+    """Leaves the token that each of our requests draws, and requests of others as they are."""
+
+    def __init__(self, vllm_config: Any, device_or_state: Any, is_pin_memory: bool | None = None) -> None:
+        self._rows: dict[int, tuple[Order, int, list[int]]] = {}
+        """One runner's batch, by row: the order, the index of the first token to come, and those that came."""
+        self._slots: dict[int, Order] = {}
+        """The other runner's requests, by slot."""
+
+    # The interface of the runner that keeps a batch: rows come, go and move; a row's output tokens are a live list.
+
+    def is_argmax_invariant(self) -> bool:
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        if batch_update is None:
+            return
+        for row in batch_update.removed:
+            self._rows.pop(row, None)
+        for row, params, prompt, output in batch_update.added:
+            self._rows.pop(row, None)
+            if (order := Order.of(params)) is not None:
+                self._rows[row] = (order, len(prompt or ()) - order.prompt_tokens, output)
+        for source, destination, direction in batch_update.moved:
+            moved, replaced = self._rows.pop(source, None), self._rows.pop(destination, None)
+            if moved is not None:
+                self._rows[destination] = moved
+            if replaced is not None and direction == MoveDirectionality.SWAP:
+                self._rows[source] = replaced
+
+    # The interface of the runner that keeps slots: a step's batch says which slot each of its rows is.
+
+    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
+        order = Order.of(sampling_params)
+        self._slots.pop(req_idx, None)
+        if order is not None:
+            self._slots[req_idx] = order
+        return order is not None
+
+    # Both.
+
+    def apply(self, logits: Tensor, ctx: LogitsContext | None = None) -> Tensor:
+        if ctx is None:
+            rows = list(self._rows)
+            orders = [self._rows[row][0] for row in rows]
+            steps = [self._rows[row][1] + len(self._rows[row][2]) for row in rows]
+        else:
+            slots = ctx.idx_mapping_np.tolist()
+            assert len(logits) == len(slots), "one row a request: there is no speculative decoding"
+            rows = [row for row, slot in enumerate(slots) if slot in self._slots]
+            orders = [self._slots[slots[row]] for row in rows]
+            seen = ctx.seq_lens_upper_bound_np
+            steps = [int(seen[row]) - order.prompt_tokens for row, order in zip(rows, orders, strict=True)]
+        by_sampling: dict[Sampling, list[int]] = {}
+        for place, order in enumerate(orders):
+            by_sampling.setdefault(order.sampling, []).append(place)
+        for sampling, places in by_sampling.items():
+            of_rows = [rows[place] for place in places]
+            # A row whose prefix is not computed to its end yet is before token 0; nobody takes its token.
+            of_steps = np.array([max(0, steps[place]) for place in places], dtype=np.uint64)
+            _leave_one(logits, of_rows, [orders[place] for place in places], of_steps, sampling)
+        return logits
+
+
+def _leave_one(
+    logits: Tensor, rows: list[int], orders: Seq[Order], steps: NDArray[np.uint64], sampling: Sampling
+) -> None:
+    """Sets all but one logit of these rows to -inf. The device is not waited for."""
+    keys = np.array([order.key for order in orders], dtype=np.uint64)
+    stratum = np.array([order.stratum for order in orders])
+    strata = np.array([order.strata for order in orders])
+    draws = _to((stratum + uniforms(keys, steps)) / strata, logits)
+    whole = rows == list(range(len(logits)))
+    index = _to(np.array(rows), logits)
+    seen = logits if whole else logits[index]
+    tokens = draw(seen, draws, sampling)
+    if any(order.asked >= 0 for order in orders):
+        asked = _to(np.array([order.asked for order in orders]), logits)
+        kept = passes(seen, asked.clamp(min=0), sampling)
+        tokens = tokens.where(asked < 0, asked.where(kept, seen.argmax(dim=-1)))
+    logits[index] = -torch.inf
+    logits[index, tokens] = 0.0
+
+
+def _to(array: NDArray[Any], like: Tensor) -> Tensor:
+    return torch.from_numpy(array).to(like.device, non_blocking=True)

@@ -1,0 +1,103 @@
+"""vLLM's public engine interface as the loop sees it: requests in, tokens and log-probabilities out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from vllm import SamplingParams
+from vllm.inputs import tokens_input
+from vllm.logprobs import FlatLogprobs
+from vllm.sampling_params import RequestOutputKind
+
+from eager_lmeval.engine.sampling import Sampling
+from eager_lmeval.engine.vllm.draws import Order
+from eager_lmeval.engine.vllm.reading import Reported, number_of_logprobs
+
+__all__ = ["Answer", "Server"]
+
+_numbers = itertools.count()
+"""Requests of this process so far: no two have one name."""
+
+
+class Answer(NamedTuple):
+    """What one request reports in one step."""
+
+    request: str
+    tokens: list[int]
+    logprobs: list[Reported]
+    """By token, where they were asked for."""
+    ended: bool
+    prefilled: int
+    """Tokens of its prefix that had to be computed, reported once."""
+
+
+class Server:
+    """One pool's requests to an engine of vLLM, which ends them at these token ids and at no other.
+
+    ``whole``: a request without log-probabilities reports when it has ended, and not token by token.
+    """
+
+    def __init__(
+        self, engine: Any, sampling: Sampling, eos_ids: Collection[int], whole: bool, lora: Any = None
+    ) -> None:
+        self.vocabulary: int = engine.model_config.get_vocab_size()
+        self._engine = engine
+        self._sampling = sampling
+        self._eos_ids = sorted(eos_ids)
+        self._whole = whole
+        self._lora = lora
+        self._prefixes: dict[str, int] = {}
+        """Lengths of the prefixes of requests that have reported nothing yet."""
+
+    def decode(self, prefix: list[int], key: int, prompt_tokens: int, room: int, reads: bool) -> str:
+        """A request for at most ``room`` tokens after a prefix; with ``reads`` it reports log-probabilities."""
+        order = Order(key, prompt_tokens, self._sampling)
+        return self._add(
+            prefix,
+            order,
+            max_tokens=room,
+            stop_token_ids=self._eos_ids,
+            logprobs=number_of_logprobs(self._sampling, self.vocabulary) if reads else None,
+            output_kind=RequestOutputKind.FINAL_ONLY if self._whole and not reads else RequestOutputKind.DELTA,
+        )
+
+    def ask(self, prefix: list[int], order: Order) -> str:
+        """A request for the one token after a prefix that ``order`` is about, and its log-probability."""
+        return self._add(prefix, order, max_tokens=1, logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
+
+    def abort(self, requests: list[str]) -> None:
+        for request in requests:
+            self._prefixes.pop(request, None)
+        self._engine.abort_request(requests)
+
+    def step(self) -> list[Answer]:
+        return [self._answer(output) for output in self._engine.step()]
+
+    def _add(self, prefix: list[int], order: Order, **params: Any) -> str:
+        request = f"eager-{next(_numbers)}"
+        self._prefixes[request] = len(prefix)
+        greedy = self._sampling.temperature == 0 and order.asked < 0
+        settings = SamplingParams(
+            temperature=0.0,  # the processor leaves one token; at temperature 0 vLLM takes the most likely itself
+            ignore_eos=True,  # but for our own list
+            detokenize=False,
+            flat_logprobs=params.get("logprobs") is not None,
+            extra_args=None if greedy else order.extra_args(),
+            **params,
+        )
+        self._engine.add_request(request, tokens_input(prefix), settings, lora_request=self._lora)
+        return request
+
+    def _answer(self, output: Any) -> Answer:
+        (completion,) = output.outputs
+        prefix = self._prefixes.pop(output.request_id, None)
+        prefilled = 0 if prefix is None else prefix - (output.num_cached_tokens or 0)
+        logprobs = [] if completion.logprobs is None else _by_token(completion.logprobs)
+        return Answer(output.request_id, list(completion.token_ids), logprobs, output.finished, prefilled)
+
+
+def _by_token(flat: FlatLogprobs) -> list[Reported]:
+    spans = zip(flat.start_indices, flat.end_indices, strict=True)
+    return [Reported(flat.token_ids[start:end], flat.logprobs[start:end]) for start, end in spans]
