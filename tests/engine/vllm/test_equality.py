@@ -1,0 +1,136 @@
+"""The trees of `eager-vllm` are those of `eager`, token for token, on the demo model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from process_runs import problems
+
+from eager_lmeval.algorithm.options import Options, resolve
+from eager_lmeval.algorithm.tree import Prompt, Tree
+from eager_lmeval.engine.vllm.loop import Engine
+from eager_lmeval.lm import EagerLM
+from eager_lmeval.lm_vllm import EagerVLLM
+from eager_lmeval.pools.run import PoolResult, grow_pool
+
+DOCS = 12
+
+SAMPLED = {"temperature": 0.8, "max_gen_toks": 60, "seed": 7, "max_sequences": 6, "entropy_threshold": 0.3}
+GREEDY = SAMPLED | {"temperature": 0.0}
+SYSTEMATIC = {"branching": "systematic", "max_sequences": 8}
+CONSISTENCY = {"strategy": "consistency", "verifier": "exact", "max_sequences": 8, "settled_at": 0.8}
+THINKING = {"think_end_token": "=", "entropy_threshold": 0.1}
+"""Digits before the first = stand for the thinking part of a model that has one."""
+
+CASES: dict[str, dict[str, Any]] = {
+    "parallel": SAMPLED | {"strategy": "parallel"},
+    "parallel, all cuts": SAMPLED | {"strategy": "parallel", "top_k": 12, "top_p": 0.9, "min_p": 0.02},
+    "parallel at temperature 0": GREEDY | {"strategy": "parallel", "max_sequences": 2},
+    "init": SAMPLED | {"strategy": "init"},
+    "init at temperature 0": GREEDY | {"strategy": "init", "top_k": 5},
+    "init, top_p that cuts second tokens": SAMPLED | {"strategy": "init", "top_p": 0.6, "entropy_threshold": 0.1},
+    "init, hot, top_p": SAMPLED | {"strategy": "init", "temperature": 1.7, "top_p": 0.8},
+    "init, top_k and min_p": SAMPLED | {"strategy": "init", "top_k": 3, "min_p": 0.3, "entropy_threshold": 0.1},
+    "init, stop strings": SAMPLED | {"strategy": "init", "until": ["7", "+1"]},
+    "init, thinking": SAMPLED | THINKING | {"strategy": "init"},
+    "init, systematic": SAMPLED | SYSTEMATIC | {"strategy": "init"},
+    "init, systematic at θ 0": SAMPLED | SYSTEMATIC | {"strategy": "init", "entropy_threshold": 0, "top_k": 9},
+    "init, systematic by two, stop strings": SAMPLED
+    | SYSTEMATIC
+    | {"strategy": "init", "fan_out": 2, "entropy_threshold": 0.05, "max_sequences": 11, "until": ["7"]},
+    "init, systematic, thinking": SAMPLED | THINKING | SYSTEMATIC | {"strategy": "init"},
+    "adapt": SAMPLED | {"strategy": "adapt", "extra_cap": "3M"},
+    "adapt, paper": SAMPLED | {"strategy": "adapt", "preset": "paper", "max_sequences": 3, "min_p": 0.05},
+    "adapt, reference": SAMPLED
+    | {"strategy": "adapt", "preset": "reference", "branch_window": 5, "entropy_threshold": 0.1},
+    "adapt, systematic": SAMPLED
+    | SYSTEMATIC
+    | {"strategy": "adapt", "fan_out": 3, "top_p": 0.9, "entropy_threshold": 0.1},
+    "eager": SAMPLED | {"strategy": "eager"},
+    "eager, systematic": SAMPLED | SYSTEMATIC | {"strategy": "eager"},
+    "consistency": SAMPLED | CONSISTENCY,
+    "consistency, none": SAMPLED | CONSISTENCY | {"branching": "none", "top_p": 0.9},
+    "consistency, systematic": SAMPLED | CONSISTENCY | SYSTEMATIC | {"round_sequences": 4},
+    "consistency, percentile": SAMPLED | CONSISTENCY | {"dynamic_percentile": 60, "round_sequences": 3},
+}
+
+
+def prompts(lm: EagerLM, options: Options) -> list[Prompt]:
+    contexts = [f"<|user|>{doc['question']}<|assistant|>" for doc in problems(0, DOCS)]
+    return [
+        Prompt(index, "demo", context, lm.encode(context, options.max_gen_toks), index, options.max_gen_toks)
+        for index, context in enumerate(contexts)
+    ]
+
+
+def correct(tree: Tree) -> bool:
+    """Stands for a verifier: right is what has a token sum divisible by 5."""
+    return any(sum(sequence.tokens) % 5 == 0 for sequence in tree.sequences)
+
+
+def classify(texts: Sequence[str | None]) -> list[int | None]:
+    """Stands for a verifier's classes; every fourth sequence or so has no answer."""
+    return [None if text is None else len(text) % 4 or None for text in texts]
+
+
+def grown(lm: Any, options: Options, of: list[Prompt]) -> tuple[PoolResult, Any]:
+    engine = lm._decoding.engine(options)
+    return grow_pool(of, options, engine, correct, classify=classify), engine
+
+
+def assert_same(result: PoolResult, expected: PoolResult) -> None:
+    """Tokens and shape are equal; real numbers up to rounding, as far as vLLM was asked for them."""
+    for tree, reference in zip(result.trees, expected.trees, strict=True):
+        assert len(tree.sequences) == len(reference.sequences)
+        for sequence, twin in zip(tree.sequences, reference.sequences, strict=True):
+            for name in ("path", "tokens", "finish", "branch_at", "copies", "text", "answer_at", "thought_ended"):
+                assert getattr(sequence, name) == getattr(twin, name), name
+            known = len(sequence.entropies)
+            assert sequence.entropies == pytest.approx(twin.entropies[:known], abs=1e-5)
+            assert sequence.branch_entropy == pytest.approx(twin.branch_entropy, abs=1e-5)
+            assert math.isnan(sequence.logprob) == (known < len(twin.entropies))
+            if known == len(twin.entropies):
+                assert sequence.logprob == pytest.approx(twin.logprob, abs=1e-4)
+                assert sequence.entropy_sum == pytest.approx(twin.entropy_sum, abs=1e-4)
+        assert tree.weights() == pytest.approx(reference.weights(), rel=1e-4, abs=1e-9)
+    assert result.ledger == expected.ledger
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_trees_are_those_of_eager_whatever_the_slots(case: str, served: EagerVLLM, plain: EagerLM) -> None:
+    options = resolve(CASES[case])
+    of = prompts(plain, options)
+    expected, _ = grown(plain, options, of)
+    for max_rows in ("auto", max(12, options.max_sequences)):
+        result, engine = grown(served, options.model_copy(update={"max_rows": max_rows}), of)
+        assert_same(result, expected)
+        assert_nothing_is_left(engine, served)
+        assert engine.stats.rows_used <= engine.stats.tokens
+
+
+def assert_nothing_is_left(engine: Engine, lm: EagerVLLM) -> None:
+    assert not engine.growths
+    assert not engine.in_use
+    assert not lm.model.llm_engine.has_unfinished_requests()
+
+
+def test_the_cases_reach_what_they_are_for(served: EagerVLLM, plain: EagerLM) -> None:
+    """Second stages, second tokens that the cuts take, weights that only the worker knows, ends of both kinds."""
+    pools, questions = {}, 0
+    for case in CASES:
+        options = resolve(CASES[case])
+        pools[case], _ = grown(plain, options, prompts(plain, options))
+    sequences = [sequence for pool in pools.values() for tree in pool.trees for sequence in tree.sequences]
+    assert {sequence.finish for sequence in sequences} == {"stop", "length"}
+    assert any(len(sequence.path) > 2 for sequence in sequences)
+    for case in ("adapt", "adapt, paper", "adapt, systematic", "eager", "eager, systematic"):
+        assert pools[case].ledger.grants, case
+    cut = [sequence.weight for tree in pools["init, top_p that cuts second tokens"].trees for sequence in tree.sequences]
+    assert 0.0 in cut
+    assert any(0 < weight < 1 for weight in cut)
+    for case in ("init, thinking", "init, systematic, thinking"):
+        assert any(sequence.thought_ended for tree in pools[case].trees for sequence in tree.sequences), case
+    assert questions == 0
