@@ -12,6 +12,7 @@ from process_runs import problems
 from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.engine.vllm.loop import Engine
+from eager_lmeval.engine.vllm.server import Server
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.lm_vllm import EagerVLLM
 from eager_lmeval.pools.run import PoolResult, grow_pool
@@ -81,9 +82,20 @@ def grown(lm: Any, options: Options, of: list[Prompt]) -> tuple[PoolResult, Any]
     return grow_pool(of, options, engine, correct, classify=classify), engine
 
 
-def assert_same(result: PoolResult, expected: PoolResult) -> None:
+EXPECTED: dict[str, PoolResult] = {}
+"""What `eager` grows, by case."""
+
+
+def expected(case: str, plain: EagerLM) -> PoolResult:
+    if case not in EXPECTED:
+        options = resolve(CASES[case])
+        EXPECTED[case], _ = grown(plain, options, prompts(plain, options))
+    return EXPECTED[case]
+
+
+def assert_same(result: PoolResult, other: PoolResult) -> None:
     """Tokens and shape are equal; real numbers up to rounding, as far as vLLM was asked for them."""
-    for tree, reference in zip(result.trees, expected.trees, strict=True):
+    for tree, reference in zip(result.trees, other.trees, strict=True):
         assert len(tree.sequences) == len(reference.sequences)
         for sequence, twin in zip(tree.sequences, reference.sequences, strict=True):
             for name in ("path", "tokens", "finish", "branch_at", "copies", "text", "answer_at", "thought_ended"):
@@ -96,19 +108,17 @@ def assert_same(result: PoolResult, expected: PoolResult) -> None:
                 assert sequence.logprob == pytest.approx(twin.logprob, abs=1e-4)
                 assert sequence.entropy_sum == pytest.approx(twin.entropy_sum, abs=1e-4)
         assert tree.weights() == pytest.approx(reference.weights(), rel=1e-4, abs=1e-9)
-    assert result.ledger == expected.ledger
+    assert result.ledger == other.ledger
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_trees_are_those_of_eager_whatever_the_slots(case: str, served: EagerVLLM, plain: EagerLM) -> None:
     options = resolve(CASES[case])
     of = prompts(plain, options)
-    expected, _ = grown(plain, options, of)
     for max_rows in ("auto", max(12, options.max_sequences)):
         result, engine = grown(served, options.model_copy(update={"max_rows": max_rows}), of)
-        assert_same(result, expected)
+        assert_same(result, expected(case, plain))
         assert_nothing_is_left(engine, served)
-        assert engine.stats.rows_used <= engine.stats.tokens
 
 
 def assert_nothing_is_left(engine: Engine, lm: EagerVLLM) -> None:
@@ -117,20 +127,33 @@ def assert_nothing_is_left(engine: Engine, lm: EagerVLLM) -> None:
     assert not lm.model.llm_engine.has_unfinished_requests()
 
 
-def test_the_cases_reach_what_they_are_for(served: EagerVLLM, plain: EagerLM) -> None:
-    """Second stages, second tokens that the cuts take, weights that only the worker knows, ends of both kinds."""
-    pools, questions = {}, 0
-    for case in CASES:
-        options = resolve(CASES[case])
-        pools[case], _ = grown(plain, options, prompts(plain, options))
+def test_a_worker_is_asked_where_log_probabilities_do_not_tell_how_a_weight_splits(
+    served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    ask = Server.ask
+    monkeypatch.setattr(Server, "ask", lambda self, prefix, order: asked.append(order) or ask(self, prefix, order))
+    options = resolve(CASES["init, hot, top_p"])
+    result, _ = grown(served, options, prompts(plain, options))
+    assert asked
+    assert all(order.asked >= 0 for order in asked)
+    assert_same(result, expected("init, hot, top_p", plain))
+
+
+def test_the_cases_reach_what_they_are_for(plain: EagerLM) -> None:
+    """Second stages, second tokens that the cuts take, ends of both kinds, forks of forks, ended thinking."""
+    pools = {case: expected(case, plain) for case in CASES}
     sequences = [sequence for pool in pools.values() for tree in pool.trees for sequence in tree.sequences]
     assert {sequence.finish for sequence in sequences} == {"stop", "length"}
     assert any(len(sequence.path) > 2 for sequence in sequences)
     for case in ("adapt", "adapt, paper", "adapt, systematic", "eager", "eager, systematic"):
         assert pools[case].ledger.grants, case
-    cut = [sequence.weight for tree in pools["init, top_p that cuts second tokens"].trees for sequence in tree.sequences]
-    assert 0.0 in cut
-    assert any(0 < weight < 1 for weight in cut)
+    for case in ("init, top_p that cuts second tokens", "init, top_k and min_p"):
+        weights = [sequence.weight for tree in pools[case].trees for sequence in tree.sequences]
+        assert 0.0 in weights, case
+        assert any(0 < weight < 1 for weight in weights), case
     for case in ("init, thinking", "init, systematic, thinking"):
         assert any(sequence.thought_ended for tree in pools[case].trees for sequence in tree.sequences), case
-    assert questions == 0
+    for case in ("init, stop strings", "init, systematic by two, stop strings"):
+        stopped = [sequence for tree in pools[case].trees for sequence in tree.sequences if sequence.finish == "stop"]
+        assert stopped, case
