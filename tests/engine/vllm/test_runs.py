@@ -1,4 +1,4 @@
-"""`lm_eval run --model eager-vllm` as users start it, vLLM's engine in a process of its own: killed, resumed, several."""
+"""`lm_eval run --model eager-vllm` as users start it, its engine in a process of its own: killed, resumed, several."""
 
 from __future__ import annotations
 

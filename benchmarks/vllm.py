@@ -1,0 +1,225 @@
+"""What eager-vllm costs: against vLLM's own ways to the same samples, by its gate, by strategy, against calls.
+
+    python benchmarks/vllm.py                       the demo model and a random one of 25 M parameters
+    python benchmarks/vllm.py --models demo PATH    others
+
+One engine of vLLM a model, in this process, so that CPU seconds are those of all its parts. The ways alternate, round
+by round, and ratios are taken within a round; their medians and ranges are printed. The last line of stdout is one JSON
+document. Every sequence has exactly `--new_tokens` tokens: no EOS ends one.
+
+    parallel / repeats   `parallel` over the harness's `--model vllm` with `repeats`, in tokens a CPU second
+    parallel / n         `parallel` over one call of `LLM.generate` with n = M, in tokens a CPU second
+    gate                 a gate that stays open and never forks over no gate, in CPU seconds, less 1
+    init, …              CPU and wall seconds over `parallel`'s, each divided by tokens over `parallel`'s
+    call by call         one `generate` call a token with 20 log-probabilities, one prompt at a time, over `init`: CPU
+                         seconds a token
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from lm_eval.api.instance import Instance
+from lm_eval.models.vllm_causallms import VLLM
+from vllm import SamplingParams, TokensPrompt
+
+from eager_lmeval import paths
+from eager_lmeval.algorithm.options import resolve
+from eager_lmeval.algorithm.tree import Prompt
+from eager_lmeval.lm_vllm import EagerVLLM
+from eager_lmeval.pools.run import grow_pool
+
+TEMPERATURE = 0.8
+
+
+class Spent(NamedTuple):
+    cpu_s: float
+    wall_s: float
+    tokens: int
+
+
+class Bench:
+    """The ways to samples of one model."""
+
+    def __init__(self, model: str, problems: int, samples: int, new_tokens: int) -> None:
+        self.lm = EagerVLLM(model, dtype="float32", enforce_eager=True, max_model_len=new_tokens + 256, max_num_seqs=64)
+        lines = (paths.tasks_dir() / "eager_demo" / "problems.jsonl").read_text(encoding="utf-8").splitlines()
+        questions = [json.loads(line)["question"] for line in lines[:problems]]
+        self.contexts = [f"<|user|>{question}<|assistant|>" for question in questions]
+        self.prompts = [self.lm.encode(context, new_tokens) for context in self.contexts]
+        self.samples = samples
+        self.new_tokens = new_tokens
+        self.lm._decoding.eos_ids = lambda options: set()  # type: ignore[method-assign]  # all get their full length
+        self.calls = 0
+
+    def eager(self, **given: Any) -> Spent:
+        """A pool by our engine, with another seed in each call."""
+        self.calls += 1
+        defaults = {"temperature": TEMPERATURE, "max_gen_toks": self.new_tokens, "max_sequences": self.samples}
+        options = resolve(defaults | {"seed": self.calls} | given)
+        pool = [
+            Prompt(place, "benchmark", context, ids, place, self.new_tokens)
+            for place, (context, ids) in enumerate(zip(self.contexts, self.prompts, strict=True))
+        ]
+        classify = lambda texts: [None if text is None else len(set(text)) for text in texts]  # noqa: E731
+        return self.timed(
+            lambda: grow_pool(pool, options, self.lm._decoding.engine(options), classify=classify).totals.tokens
+        )
+
+    def repeats(self) -> Spent:
+        """The harness's own `vllm`, each request as often as there are samples."""
+        kwargs = {"temperature": TEMPERATURE, "do_sample": True, "max_gen_toks": self.new_tokens, "ignore_eos": True}
+        instances = [
+            Instance("generate_until", {}, (context, dict(kwargs)), place)
+            for place, context in enumerate(self.contexts)
+            for _ in range(self.samples)
+        ]
+        return self.timed(lambda: (VLLM.generate_until(self.lm, instances, True), self.most)[1])
+
+    def several(self) -> Spent:
+        """One call with n = M."""
+        params = SamplingParams(
+            n=self.samples, temperature=TEMPERATURE, max_tokens=self.new_tokens, ignore_eos=True, detokenize=False
+        )
+        prompts = [TokensPrompt(prompt_token_ids=ids) for ids in self.prompts]
+        return self.timed(lambda: (self.lm.model.generate(prompts, params, use_tqdm=False), self.most)[1])
+
+    def call_by_call(self, threshold: float) -> Spent:
+        """Algorithm 1 around `generate`: a call a token, the sequences of one prompt together, one prompt at a time."""
+        one = SamplingParams(temperature=TEMPERATURE, max_tokens=1, logprobs=20, ignore_eos=True)
+
+        def grow() -> int:
+            tokens = 0
+            for ids in self.prompts[: max(1, len(self.prompts) // 4)]:
+                sequences: list[list[int]] = [[]]
+                for _ in range(self.new_tokens):
+                    prompts = [TokensPrompt(prompt_token_ids=[*ids, *sequence]) for sequence in sequences]
+                    outputs = self.lm.model.generate(prompts, one, use_tqdm=False)
+                    tokens += len(outputs)
+                    for sequence, output in zip(list(sequences), outputs, strict=True):
+                        (likely,) = output.outputs[0].logprobs
+                        best = sorted(likely, key=lambda token: -likely[token].logprob)[:20]
+                        if len(sequences) < self.samples and entropy([likely[t].logprob for t in best]) >= threshold:
+                            sequences.append([*sequence, best[1]])
+                            sequence.append(best[0])
+                        else:
+                            sequence.append(output.outputs[0].token_ids[0])
+            return tokens
+
+        return self.timed(grow)
+
+    @property
+    def most(self) -> int:
+        return len(self.contexts) * self.samples * self.new_tokens
+
+    def timed(self, work: Callable[[], int]) -> Spent:
+        self.lm.model.llm_engine.reset_prefix_cache()
+        cpu, wall = time.process_time(), time.perf_counter()
+        tokens = work()
+        return Spent(time.process_time() - cpu, time.perf_counter() - wall, tokens)
+
+
+def entropy(logprobs: list[float]) -> float:
+    """Of those tokens alone, in nats."""
+    weights = [math.exp(logprob) for logprob in logprobs]
+    return -sum(weight / sum(weights) * math.log(weight / sum(weights)) for weight in weights)
+
+
+def random_model(folder: Path) -> str:
+    """A Qwen3 of about 25 million parameters in the demo model's vocabulary, with random weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    demo = str(paths.demo_model_dir())
+    shape = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
+    config = AutoConfig.from_pretrained(demo, **shape, num_key_value_heads=8, head_dim=64)
+    if "layer_types" in config.to_dict():
+        config.layer_types = ["full_attention"] * 8
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, random")
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo).save_pretrained(folder)
+    return str(folder)
+
+
+def tokens_a_second(ours: Spent, theirs: Spent) -> float:
+    return (ours.tokens / ours.cpu_s) / (theirs.tokens / theirs.cpu_s)
+
+
+def measure(bench: Bench, rounds: int, threshold: float) -> dict[str, dict[str, Any]]:
+    """Ratios by name: the median of the rounds, the least and the largest."""
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, ratio: float) -> None:
+        found.setdefault(name, []).append(ratio)
+
+    branching = {
+        "init, top2": {"strategy": "init"},
+        "init, systematic": {"strategy": "init", "branching": "systematic"},
+        "consistency, top2": {"strategy": "consistency", "verifier": "exact"},
+        "consistency, systematic": {"strategy": "consistency", "verifier": "exact", "branching": "systematic"},
+    }
+    bench.eager(strategy="parallel")  # what only the first run does
+    for _ in range(rounds):
+        parallel, repeats, several = bench.eager(strategy="parallel"), bench.repeats(), bench.several()
+        note("parallel / repeats, tokens a CPU second", tokens_a_second(parallel, repeats))
+        note("parallel / n, tokens a CPU second", tokens_a_second(parallel, several))
+        gated = bench.eager(strategy="init", entropy_threshold=9.0)
+        plain = bench.eager(strategy="parallel", max_sequences=1)
+        note("gate and streaming, part of a step", gated.cpu_s / plain.cpu_s - 1)
+        for name, given in branching.items():
+            spent = bench.eager(entropy_threshold=threshold, **given)
+            share = spent.tokens / parallel.tokens
+            note(f"{name}: tokens over parallel's", share)
+            note(f"{name}: CPU over tokens", spent.cpu_s / parallel.cpu_s / share)
+            note(f"{name}: wall over tokens", spent.wall_s / parallel.wall_s / share)
+            if name == "init, top2":
+                calls = bench.call_by_call(threshold)
+                note("call by call / init, CPU a token", 1 / tokens_a_second(calls, spent))
+    return {
+        name: {"median": statistics.median(ratios), "least": min(ratios), "largest": max(ratios)}
+        for name, ratios in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["demo", "random"], help="demo, random (25 M), or a folder")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=8, help="M")
+    parser.add_argument("--new_tokens", type=int, default=96)
+    parser.add_argument("--threshold", type=float, default=0.3, help="θ in nats, of the demo model")
+    args = parser.parse_args()
+    result: dict[str, Any] = {"settings": vars(args)}
+    with tempfile.TemporaryDirectory() as folder:
+        for model in args.models:
+            path = random_model(Path(folder)) if model == "random" else model
+            bench = Bench(path, args.problems, args.samples, args.new_tokens)
+            # A random model is equally unsure everywhere; it forks at once wherever θ is below that.
+            figures = measure(bench, args.rounds, 2.9 if model == "random" else args.threshold)
+            print(f"\n{model}: {args.problems} prompts, M = {args.samples}, {args.new_tokens} tokens each")
+            for name, figure in figures.items():
+                print(f"{name:<48} {figure['median']:6.2f}   {figure['least']:.2f} to {figure['largest']:.2f}")
+            result[model] = figures
+            del bench
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
