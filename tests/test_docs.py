@@ -25,6 +25,8 @@ from eager_lmeval.scores.scoring import Rules, metrics
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 MODEL_ARGUMENTS = {*Options.model_fields, *ALIASES, *_HF_ARGUMENTS, "journal"}
+VLLM_ARGUMENTS = {"dtype", "max_model_len", "max_num_seqs", "tensor_parallel_size"}
+"""What the pages give vLLM besides; tests of `make test-vllm` hold them against its own names."""
 GENERATION_ARGUMENTS = {*Options.model_fields, *ALIASES}
 
 
@@ -100,7 +102,8 @@ def check_command(words: list[str]) -> None:
 
 def check_harness_command(words: list[str]) -> None:
     given = parsed(HarnessCLI()._parser, words)
-    for arguments, known in ((given.model_args, MODEL_ARGUMENTS), (given.gen_kwargs, GENERATION_ARGUMENTS)):
+    of_model = MODEL_ARGUMENTS | (VLLM_ARGUMENTS if given.model == "eager-vllm" else set())
+    for arguments, known in ((given.model_args, of_model), (given.gen_kwargs, GENERATION_ARGUMENTS)):
         assert set(arguments or {}) <= known, f"{words}: {set(arguments) - known} are no options"
 
 

@@ -6,12 +6,15 @@ Every case runs in an interpreter of its own: what is tested happens at start-up
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from eager_lmeval._register import MODELS
+from eager_lmeval.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 START_UP = (ROOT / "packaging" / "eager_lmeval_register.pth").read_text()
@@ -64,6 +67,12 @@ def test_the_entry_points_are_what_the_hook_registers() -> None:
 def test_the_entry_point_loads() -> None:
     (point,) = {point for point in entry_points(group="lm_eval.models") if point.name == "eager"}
     assert point.load().__name__ == "EagerLM"
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="there is a vLLM here; make test-vllm has tests of it")
+def test_eager_vllm_says_that_it_needs_vllm() -> None:
+    with pytest.raises(UsageError, match=r"there is no vLLM here; pip install 'eager-lmeval\[vllm\]'"):
+        import_module(MODELS["eager-vllm"].partition(":")[0])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,19 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
+from eager_lmeval.algorithm.options import Options
 from eager_lmeval.errors import UsageError
-from eager_lmeval.lm_vllm import EagerVLLM, own_devices
+from eager_lmeval.lm_vllm import _ARGUMENTS, EagerVLLM, own_devices
 from eager_lmeval.pools.served import arguments_for
+
+PAGE = Path(__file__).parents[3] / "docs" / "vllm.md"
 
 
 def ask(lm: EagerVLLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_kwargs: Any) -> list[str]:
     doc = {"answer": "3", "eager": {"label": "3", "verifier": "math"}}
-    return lm.generate_until([Instance("generate_until", doc, (context, gen_kwargs), 0, ("a_task", 0, 1))], True)
+    return lm.generate_until(
+        [Instance("generate_until", doc, (context, {"max_gen_toks": 10} | gen_kwargs), 0, ("a_task", 0, 1))], True
+    )
 
 
 def one_line(error: UsageError) -> str:
@@ -93,6 +99,11 @@ def test_arguments_of_vllm_pass_through() -> None:
     assert "block_size" not in arguments_for({}, {}, processes=1, on_cpu=False)
 
 
+def test_the_arguments_that_the_pages_show_are_vllms() -> None:
+    shown = set(re.findall(r"(\w+)=", " ".join(re.findall(r"--model_args (\S+)", PAGE.read_text(encoding="utf-8")))))
+    assert shown - Options.model_fields.keys() - {"journal"} <= _ARGUMENTS
+
+
 def test_each_process_of_a_machine_has_its_own_gpus() -> None:
     assert [own_devices("4,5,6,7", rank, 2) for rank in (0, 1)] == ["4,5", "6,7"]
     with pytest.raises(UsageError, match="process 2 of this machine finds no GPUs of its own: 4 are visible"):
@@ -100,16 +111,15 @@ def test_each_process_of_a_machine_has_its_own_gpus() -> None:
 
 
 NO_VLLM = """
-import importlib.metadata as metadata, sys
+import importlib.metadata as metadata
 known = metadata.version
 def version(name):
     if name == "vllm":
         {answer}
     return known(name)
 metadata.version = version
-sys.argv = ["lm_eval", "run", "--model", "eager-vllm", "--model_args", "pretrained=demo", "--tasks", "eager_demo"]
-from lm_eval.__main__ import cli_evaluate
-cli_evaluate()
+from lm_eval.api.registry import get_model
+get_model("eager-vllm")
 """
 
 
@@ -120,10 +130,19 @@ cli_evaluate()
         ("return '0.11.2'", "vLLM 0.11.2 is too old, 0.32 or newer is needed; pip install"),
     ],
 )
-def test_the_command_line_says_that_there_is_no_vllm_or_too_old_a_one(answer: str, said: str, tmp_path: Path) -> None:
+def test_whoever_asks_for_the_model_is_told_that_there_is_no_vllm_or_too_old_a_one(
+    answer: str, said: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", NO_VLLM.format(answer=answer)]
     done = subprocess.run(command, env=os.environ, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("eager_lmeval: --model eager-vllm: ")
-    assert said in last
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("eager_lmeval: --model eager-vllm: ")
+    assert said in line
+
+
+def test_nobody_imports_vllm_who_has_not_asked_for_it(tmp_path: Path) -> None:
+    code = "import sys, eager_lmeval.lm, eager_lmeval.task, eager_lmeval.commands.cli; print('vllm' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
