@@ -61,7 +61,7 @@ def running(out: Path, ranks: int, **more: Any) -> Iterator[list[subprocess.Pope
             process.wait()
 
 
-def finish(out: Path, ranks: int, timeout_s: float = 400, **more: Any) -> dict[str, Any]:
+def finish(out: Path, ranks: int, timeout_s: float = 600, **more: Any) -> dict[str, Any]:
     """Runs to the end; the results file."""
     with running(out, ranks, **more) as processes:
         end = time.monotonic() + timeout_s
@@ -108,7 +108,7 @@ def expected() -> dict[int, list[tuple[Any, ...]]]:
 def test_a_killed_run_is_resumed_where_it_was(tmp_path: Path, expected: dict[int, list[tuple[Any, ...]]]) -> None:
     journal = tmp_path / "journal"
     with running(tmp_path / "killed", 1, journal=journal) as (process,):
-        end = time.monotonic() + 300
+        end = time.monotonic() + 600
         while journal_lines(journal) < 4 and process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         assert process.poll() is None, "it was to be killed before it ended"
