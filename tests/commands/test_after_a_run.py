@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import re
 import subprocess
 import sys
@@ -185,6 +186,24 @@ def test_calibrate_explains_wrong_usage(
 ) -> None:
     assert main(["calibrate", str(pilot), *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_calibrate_needs_the_entropies_of_all_tokens(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `eager-vllm` leaves a run behind: without those that came after the last chance to branch."""
+    copy = shutil.copytree(pilot, tmp_path / "pilot")
+    (samples,) = copy.rglob("samples_*.jsonl")
+    lines = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    for sample in lines:
+        tree = json.loads(sample["filtered_resps"][0])
+        del tree["sequences"][0]["entropies"][-5:]
+        sample["filtered_resps"] = [json.dumps(tree)]
+    samples.write_text("".join(json.dumps(sample) + "\n" for sample in lines), encoding="utf-8")
+    assert main(["calibrate", str(copy)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "entropies are missing" in line
+    assert "make the pilot with --model eager" in line
 
 
 def test_calibrate_imports_no_torch(pilot: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import GenerationConfig, GenerationMixin
 
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.streams import stream_key, uniforms
-from eager_lmeval.engine.sampling import Sampling, read
+from eager_lmeval.engine.sampling import Sampling, draw, passes, read
 
 LOGIT = st.floats(-30, 30, width=32)
 ROWS = st.lists(st.lists(LOGIT, min_size=7, max_size=7), min_size=1, max_size=5)
@@ -300,3 +300,24 @@ def test_a_vocabulary_of_a_real_models_size_is_read_as_the_plain_way_does() -> N
             assert readout.token in plain.tokens([draw], slack=1e-7)[0]
             assert readout[1:3] == (plain.first, plain.second)
             assert readout.logprob == pytest.approx(plain.logprobs[readout.token], abs=1e-4)
+
+
+CUTS = [{}, {"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 90, "top_p": 0.95, "min_p": 0.01}]
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 1.6])
+def test_what_is_drawn_is_the_same_without_a_readout(cuts: dict[str, Any], temperature: float) -> None:
+    logits = 4 * torch.randn((200, 500), generator=torch.Generator().manual_seed(1))
+    draws = torch.from_numpy(np.random.default_rng(2).random(200))
+    sampling = Sampling(temperature, **cuts)
+    assert draw(logits, draws, sampling).tolist() == [readout.token for readout in read(logits, draws, sampling)]
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+def test_a_token_passes_where_the_processors_of_transformers_leave_it(cuts: dict[str, Any]) -> None:
+    logits = 4 * torch.randn((50, 100), generator=torch.Generator().manual_seed(1))
+    sampling = Sampling(0.7, **cuts)
+    left = sampling.processors()(torch.empty(0, dtype=torch.long), logits).isfinite()
+    for token in range(100):
+        assert passes(logits, torch.full((50,), token), sampling).equal(left[:, token])
