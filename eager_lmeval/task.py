@@ -1,22 +1,38 @@
 """The harness's task with what its YAML cannot say; the only place where scoring meets the harness.
 
 Which metrics there are follows from the task's `ks`, and a result in whose making labels were used is listed under the
-filter `oracle` instead of `none`, which is known only after the run.
+filter `oracle` instead of `none`, which is known only after the run. The harness's table gets a few of the metrics; all
+of them are in the task's dumped configuration, and of each document in its sample.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.task import ConfigurableTask
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.pools.instances import ask_for_trees
-from eager_lmeval.scores.scoring import Rules, draws_are_independent, metrics, records, score, variant, verifier_of
+from eager_lmeval.pools.instances import COLUMN, ask_for_trees
+from eager_lmeval.pools.labels import render_label
+from eager_lmeval.scores.scoring import (
+    Metric,
+    Rules,
+    draws_are_independent,
+    figures,
+    metrics,
+    records,
+    score,
+    table_metrics,
+    variant,
+    verifier_of,
+)
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from lm_eval.api.instance import Instance
 
 __all__ = ["EagerTask"]
@@ -25,18 +41,46 @@ log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers 
 
 
 class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
-    """A generate_until task whose documents carry the column `eager`: ``class: !function utils.EagerTask``.
+    """A generate_until task whose documents are graded by a verifier: ``class: !function eager_lmeval.task.EagerTask``.
 
-    ``metadata`` may hold the entries of `scoring.Rules`, which ``--metadata '{"ks": [1, 64]}'`` overrides. Works for
-    every model of the harness; one that grows no trees is scored by the texts it gives.
+    ``metadata`` says how: ``label``, a column or a Jinja template over the document, and the ``verifier``'s name. Or
+    ``process_docs`` adds the column `eager` with both to every document. ``metadata`` may also hold the entries of
+    `scoring.Rules`, which ``--metadata '{"ks": [1, 64]}'`` overrides. Relative ``data_files`` are looked for from the
+    YAML's folder and those above it. Works for every model of the harness; one that grows no trees is scored by the
+    texts it gives. UsageError for metadata that is not accepted and data files that are not there.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         given = {name: value for name, value in config.items() if name != "class"}
-        given.setdefault("process_results", lambda doc, results: score(doc, results[0]))
-        super().__init__(config=given)
-        self._rules = Rules.read(self.config.metadata or {})
+        given.setdefault("process_results", lambda doc, results: _Values(score(doc, results[0])))
+        metadata = given.get("metadata") or {}
+        self._told = {name: metadata[name] for name in ("label", "verifier") if metadata.get(name) is not None}
+        self._name = str(given.get("task"))
+        if len(self._told) == 1:
+            (there,) = self._told
+            raise UsageError(
+                f"task {self._name!r}: metadata has a {there} alone; it needs both, such as "
+                f'{{label: "{{{{answer}}}}", verifier: math}}'
+            )
+        source = Path(metadata.get("config_source") or "inline")
+        folder = source.parent if source.is_absolute() else Path.cwd()
+        if isinstance(kwargs := given.get("dataset_kwargs"), Mapping) and "data_files" in kwargs:
+            given["dataset_kwargs"] = {**kwargs, "data_files": _found(kwargs["data_files"], folder, self._name)}
+        self._rules = Rules.read(metadata)
         self._metrics = metrics(self._rules)
+        self._variant = "none"
+        self._documents: Sequence[Mapping[str, Any]] = []
+        super().__init__(config=given)
+
+    def test_docs(self) -> Dataset:
+        return self._with_column(super().test_docs())
+
+    def validation_docs(self) -> Dataset:
+        return self._with_column(super().validation_docs())
+
+    def _with_column(self, docs: Dataset) -> Dataset:
+        """The documents with what ``metadata`` says of their labels; a column that they have already wins."""
+        return docs.map(partial(_tell, self._told, self._name), with_indices=True) if self._told and docs else docs
 
     def build_all_requests(self, **options: Any) -> None:
         """Builds the requests, and says before anything is generated for them what could not be graded."""
@@ -56,9 +100,9 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
         Under ``--predict_only`` too: `eager-lmeval rescore` grades what was logged.
         """
         trees = records([instance.resps for instance in self.instances], self._rules)
-        name = variant(trees)
+        self._variant = variant(trees)
         for instance, tree in zip(self.instances, trees, strict=True):
-            instance.filtered_resps[name] = tree
+            instance.filtered_resps[self._variant] = tree
         if self._rules.ks and not all(map(draws_are_independent, trees)):
             log.warning(
                 "task %r: the sequences of a tree are no independent draws, so pass@k and cons@k are not scored; take "
@@ -71,9 +115,65 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
     def aggregation(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
         if "bypass" in self._metric_fn_list:
             return super().aggregation()  # type: ignore[no-any-return]
-        return {name: metric.aggregate for name, metric in self._metrics.items()}
+        return {name: partial(self._aggregate, metric) for name, metric in self._metrics.items()}
 
     def higher_is_better(self) -> dict[str, bool | None]:
         if "bypass" in self._metric_fn_list:
             return super().higher_is_better()  # type: ignore[no-any-return]
         return {name: metric.higher_is_better for name, metric in self._metrics.items()}
+
+    def dump_config(self) -> dict[str, Any]:
+        """The harness's dump; after a run with all ``figures``, and with the metrics that its samples have."""
+        dumped: dict[str, Any] = super().dump_config()
+        if self._documents:
+            dumped["figures"] = figures(self._documents, self._metrics, self._variant)
+            everywhere = set.intersection(*map(set, self._documents))
+            listed = [name for name in self._documents[0] if name in everywhere and not name.endswith(_ERROR_BARS)]
+            dumped["metric_list"] = [{"metric": name} for name in listed]  # the columns of wandb's table of documents
+        return dumped
+
+    def _aggregate(self, metric: Metric, documents: Sequence[Mapping[str, Any]]) -> Any:
+        """A line of the table, and a look at all that is known of the documents, those of other processes included."""
+        self._documents = documents
+        return metric.aggregate([document[metric.name] for document in documents if metric.name in document])
+
+
+_ERROR_BARS = ("_stderr", "_ci95")
+
+
+class _Values(dict[str, Any]):
+    """A document's values by metric, for the harness: it logs all of them, and sums up what `items` gives.
+
+    That is a few metrics for its table, each with all values of the document, so that the task can sum up the others.
+    """
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]  # a view, but of another dict
+        everything = dict(self)
+        return dict.fromkeys(table_metrics(self), everything).items()
+
+
+def _tell(told: Mapping[str, str], task: str, doc: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """The column `eager` of a document."""
+    try:
+        own = {"label": render_label(doc, told["label"]), "verifier": told["verifier"]}
+    except UsageError as error:
+        raise UsageError(f"task {task!r}, document {place}: {error}") from error
+    return {COLUMN: own | (doc.get(COLUMN) or {})}
+
+
+def _found(files: Any, folder: Path, task: str) -> Any:
+    """``data_files`` with their places: from ``folder`` or one above it, or from the working folder."""
+    if isinstance(files, Mapping):
+        return {split: _found(file, folder, task) for split, file in files.items()}
+    if isinstance(files, list | tuple):
+        return [_found(file, folder, task) for file in files]
+    if "://" in files or "*" in files or Path(files).is_absolute():
+        return files
+    bases = [folder, *folder.parents, Path.cwd()]
+    place = next((base / files for base in bases if (base / files).is_file()), None)
+    if place is None:
+        raise UsageError(
+            f"task {task!r}: its data file {files} is neither in {folder} nor in a folder above it; run it from the "
+            f"folder that the path begins in, or give the YAML's folder as --include_path"
+        )
+    return str(place)

@@ -255,7 +255,7 @@ def test_every_number_of_the_table_can_be_computed_again_from_the_samples(demo, 
                 "labels_used": 1.0,
             }
         )
-    table = result["results"]["eager_demo"]
+    table = result["configs"]["eager_demo"]["figures"]
     for metric in rows[0]:
         values = [row[metric] for row in rows]
         expected = {"labels_used": max(values)}.get(

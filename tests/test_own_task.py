@@ -73,7 +73,7 @@ def test_what_could_not_be_graded_is_an_error_before_anything_is_generated(
 
 def test_a_column_with_a_label_and_a_verifier_is_all_that_is_needed(tmp_path: Path) -> None:
     model = Model()
-    scores = evaluate(tmp_path, [{"eager": {"label": "2", "verifier": "math"}}] * 3, model)["results"]["own"]
+    scores = evaluate(tmp_path, [{"eager": {"label": "2", "verifier": "math"}}] * 3, model)["configs"]["own"]["figures"]
     assert (model.asked, scores["pass@max,none"], scores["scored,none"]) == (3, 1.0, 3)
 
 
@@ -99,6 +99,6 @@ def test_the_task_of_the_documentation_runs_as_it_stands_there(tmp_path: Path, m
     (folder / "problems.jsonl").write_text(shown["json"])
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     results = simple_evaluate(Model(), tasks=["my_task"], task_manager=manager, bootstrap_iters=0)
-    assert results["results"]["my_task"]["scored,none"] == 1
+    assert results["configs"]["my_task"]["figures"]["scored,none"] == 1
     (sample,) = results["samples"]["my_task"]
     assert sample["arguments"][0][0] == "<|user|>Add 17+25.<|assistant|>"

@@ -159,7 +159,7 @@ def test_prompts_hold_the_problem_and_ask_for_the_box(manager: TaskManager):
 def test_right_answers_of_any_model_are_right(manager: TaskManager):
     result = evaluate(AnswerSheet(right), TASKS, manager)
     for name in TASKS:
-        scores = result["results"][name]
+        scores = result["configs"][name]["figures"]
         assert scores["pass@max,none"] == scores["cons@max,none"] == scores["pass_rate_w,none"] == 1.0, name
         assert scores["scored,none"] == len(result["samples"][name])
         assert scores["no_answer_rate,none"] == 0.0
@@ -169,7 +169,7 @@ def test_right_answers_of_any_model_are_right(manager: TaskManager):
 def test_wrong_answers_are_wrong_and_are_answers(manager: TaskManager):
     result = evaluate(AnswerSheet(wrong), TASKS, manager)
     for name in TASKS:
-        scores = result["results"][name]
+        scores = result["configs"][name]["figures"]
         assert (scores["pass@max,none"], scores["no_answer_rate,none"]) == (0.0, 0.0), name
 
 
@@ -193,7 +193,7 @@ def test_programs_are_run_only_on_confirmation(manager: TaskManager):
 
 def test_the_demo_model_runs_every_task_with_labels(oracle: dict[str, Any]):
     for name in TASKS:
-        scores = oracle["results"][name]
+        scores = oracle["configs"][name]["figures"]
         assert scores["strategy,oracle"] == "eager"
         assert scores["labels_used,oracle"] == 1.0
         assert scores["max_sequences,oracle"] == 3
@@ -208,7 +208,7 @@ def test_the_demo_model_runs_every_task_with_labels(oracle: dict[str, Any]):
 
 def test_groups_give_every_task_the_same_weight(oracle: dict[str, Any]):
     for group, members in (("eager_math", MATH), ("eager_reasoning", REASONING)):
-        for metric in ("pass@max", "cons@max", "pass_rate", "pass_rate_w", "cons_w@max"):
+        for metric in ("pass@max", "cons_w@max", "pass_rate_w"):
             expected = sum(oracle["results"][name][f"{metric},oracle"] for name in members) / len(members)
             assert oracle["groups"][group][f"{metric},oracle"] == pytest.approx(expected)
 
@@ -231,15 +231,15 @@ def test_hf_and_dummy_run_every_task_with_one_sample_a_document(manager: TaskMan
     for model, kwargs in ((hf, "max_gen_toks=8"), ("dummy", None)):
         result = evaluate(model, TASKS, manager, gen_kwargs=kwargs, limit=2)
         for name in TASKS:
-            scores = result["results"][name]
+            scores = result["configs"][name]["figures"]
             assert scores["scored,none"] == scores["sequences,none"] == 2
             assert scores["pass_rate,none"] == scores["pass@max,none"]
-            assert scores["scored@4,none"] == 0
+            assert "pass@4,none" not in scores, "no document has so many"
 
 
 def test_the_ks_of_a_task_can_be_given_on_the_command_line():
     with_ks = TaskManager(include_path=str(paths.tasks_dir()), include_defaults=False, metadata={"ks": [1]})
-    scores = evaluate(AnswerSheet(right), ["eager_aime24"], with_ks)["results"]["eager_aime24"]
+    scores = evaluate(AnswerSheet(right), ["eager_aime24"], with_ks)["configs"]["eager_aime24"]["figures"]
     assert (scores["pass@1,none"], scores["cons@1,none"], scores["scored@1,none"]) == (1.0, 1.0, 3)
     assert "pass@4,none" not in scores
 

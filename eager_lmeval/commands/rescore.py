@@ -181,14 +181,16 @@ def _results(
 def _entries(one: Regraded, original: Mapping[str, Any]) -> dict[str, Any]:
     """What stands under the task's name; what the run did not record of it is made from the samples."""
     task = one.task
-    known = {
+    known: dict[str, Any] = {
         "configs": {"task": task},
         "n-samples": {"original": one.documents, "effective": one.documents},
     }
     recorded = {key: original[key][task] for key in _BY_TASK if task in (original.get(key) or {})}
     alias = recorded.get("results", {}).get("alias", task)
     head = {"name": task, "alias": alias, "sample_len": one.documents}
-    return known | recorded | {"higher_is_better": one.higher_is_better, "results": {**head, **one.results}}
+    entries = known | recorded
+    entries["configs"] = entries["configs"] | {"figures": one.figures}
+    return entries | {"higher_is_better": one.higher_is_better, "results": {**head, **one.results}}
 
 
 def _print(one: Regraded) -> None:
@@ -199,7 +201,7 @@ def _print(one: Regraded) -> None:
         print(f"{one.task}: {one.documents} documents graded, which the run had left ungraded")
     else:
         print(f"{one.task}: {one.documents} documents graded again, {one.changed} changed")
-    for key, new in one.results.items():
+    for key, new in one.figures.items():
         old = one.before.get(key)
         if key in one.before and not same(old, new):
             print(f"  {key}: {_shown(old)} -> {_shown(new)}")

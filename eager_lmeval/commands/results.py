@@ -77,6 +77,14 @@ class _Config(TypedDict):
     eager: NotRequired[_Eager]
 
 
+class _TaskConfig(TypedDict):
+    """A task's settings, and all of its figures (`EagerTask.dump_config`)."""
+
+    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
+
+    figures: NotRequired[dict[str, Any]]
+
+
 class _Counted(TypedDict):
     __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
 
@@ -94,7 +102,7 @@ _Results = TypedDict(
     "_Results",
     {
         "results": dict[str, dict[str, Any]],
-        "configs": NotRequired[dict[str, dict[str, Any]]],
+        "configs": NotRequired[dict[str, _TaskConfig]],
         "versions": NotRequired[dict[str, Any]],
         "n-shot": NotRequired[dict[str, Any]],
         "higher_is_better": NotRequired[dict[str, dict[str, bool | None]]],

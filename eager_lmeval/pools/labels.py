@@ -27,13 +27,12 @@ def document_options(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in column.items() if value is not None and name != "label"}
 
 
-def render_label(doc: Mapping[str, Any], options: Options) -> str:
+def render_label(doc: Mapping[str, Any], label: str | None) -> str:
     """The right answer of a document, as a text. UsageError where there is none: no label, a null, a broken template.
 
-    ``options.label`` is a column, the way to a value inside one (``answer.value``, ``targets.0``), or a Jinja template
-    over the document, which is known by its braces.
+    ``label`` is a column, the way to a value inside one (``answer.value``, ``targets.0``), or a Jinja template over the
+    document, which is known by its braces; None: what the document's column `eager` says.
     """
-    label = options.label
     if label is None:
         column = doc.get(COLUMN)
         if not isinstance(column, Mapping) or "label" not in column:
@@ -55,7 +54,7 @@ def read_labels(docs: Iterable[tuple[Prompt, Mapping[str, Any]]], options: Optio
     for prompt, doc in docs:
         verifier = _verifier(prompt.task, options)
         try:
-            labels[prompt.index] = label = render_label(doc, options)
+            labels[prompt.index] = label = render_label(doc, options.label)
             verifier.grade([], label)  # says at once what it cannot compare
         except UsageError as error:
             document = prompt.index if prompt.doc_id is None else prompt.doc_id

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import sys
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Seq
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +28,7 @@ from eager_lmeval.pools.instances import UPPER_BOUND, LabelMarks
 from eager_lmeval.pools.labels import make_judge, read_labels
 from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
 from eager_lmeval.pools.progress import Progress
-from eager_lmeval.pools.record import Spent, pool_record, tree_context
+from eager_lmeval.pools.record import Spent, pool_record, settings, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.pools.response import TreeRecord, deal
 from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
@@ -211,12 +214,15 @@ class EagerModel(LM):
     def get_model_info(self) -> dict[str, Any]:
         """What the harness's model reports, and per pool: resolved options with the seed, the ledger, costs and speed.
 
-        The harness asks when all figures are there, so the last line of its log but its table is written here.
-        UsageError where figures were made with labels and do not say so.
+        The harness asks when all figures are there, so the last line of its log but its table is written here; below
+        the table, which its command prints last, stands how each pool was made. UsageError where figures were
+        made with labels and do not say so.
         """
         self._marks.check()
         for task in dict.fromkeys(pool["task"] for pool in self._pools if pool["labels_used"]):
             log.warning("task %r was %s; its figures stand under filters named oracle", task, UPPER_BOUND)
+        if self._pools and _in_the_harness_command():
+            atexit.register(print, "\n".join(dict.fromkeys(map(settings, self._pools))))
         reported = getattr(super(), "get_model_info", dict)  # not every model of the harness reports something
         info: dict[str, Any] = reported()
         own = {"version": __version__, "pools": self._pools, "truncated_prompts": self._truncated_prompts}
@@ -254,6 +260,12 @@ class EagerModel(LM):
             )
         thinking = self._decoding.thinking(pool.options)
         self._pools.append(pool_record(pool, result, ranks, thinking, self._journal is not None))
+
+
+def _in_the_harness_command() -> bool:
+    """Whether this process is `lm_eval` itself, and not a program that calls the harness."""
+    program = Path(sys.argv[0])
+    return program.stem in ("lm_eval", "lm-eval") or (program.name, program.parent.name) == ("__main__.py", "lm_eval")
 
 
 def _journal_folder(given: Any) -> str | None:

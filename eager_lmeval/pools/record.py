@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eager_lmeval.engine.counts import EngineCounts
@@ -10,7 +10,7 @@ from eager_lmeval.engine.thinking import Thinking
 from eager_lmeval.pools.requests import Pool
 from eager_lmeval.pools.run import PoolResult
 
-__all__ = ["Spent", "pool_record", "tree_context"]
+__all__ = ["Spent", "pool_record", "settings", "tree_context"]
 
 
 class Spent(NamedTuple):
@@ -70,3 +70,14 @@ def tree_context(pool: Pool, result: PoolResult, place: int) -> dict[str, Any]:
         "labels_used": result.labels_used,
         **result.standings[place]._asdict(),
     }
+
+
+def settings(record: Mapping[str, Any]) -> str:
+    """How a pool's figures were made, in a line for the reader of the table; ``record`` is its `pool_record`."""
+    options = record["options"]
+    labels = "used" if record["labels_used"] else "not used"
+    threshold = "" if options["strategy"] == "parallel" else f", θ = {options['entropy_threshold']:g}"
+    return (
+        f"{record['task']}: {options['strategy']}, M = {options['max_sequences']}{threshold}, "
+        f"T = {options['temperature']:g}, seed {options['seed']}, labels {labels}"
+    )

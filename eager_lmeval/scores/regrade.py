@@ -22,8 +22,11 @@ class Regraded(NamedTuple):
     changed: int
     """Documents of which any value differs from the logged one."""
     results: dict[str, Any]
+    """What the harness lists of the task."""
+    figures: dict[str, Any]
+    """All aggregates."""
     before: dict[str, Any]
-    """The same aggregates from the logged values."""
+    """The same from the logged values."""
     higher_is_better: dict[str, bool | None]
 
 
@@ -32,7 +35,7 @@ def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_c
 
     ``documents`` is how many the run says it scored, None where that is not known.
     """
-    from eager_lmeval.scores.scoring import Rules, metrics, score
+    from eager_lmeval.scores.scoring import Rules, figures, metrics, score, table_metrics
 
     before: list[dict[str, Any]] = []
     after: list[dict[str, Any]] = []
@@ -54,12 +57,14 @@ def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_c
         raise UsageError(f"{path} mixes samples of the filters {', '.join(sorted(names))}; rescore them apart")
     (name,) = names
     table = metrics(Rules.read(tree["scoring"]))
+    made = figures(after, table, name)
     return Regraded(
         task,
         documents=len(after),
         changed=sum(not same(old, new) for old, new in zip(before, after, strict=True)),
-        results=_aggregate(after, name, table),
-        before=_aggregate(before, name, table),
+        results=_listed(made, table_metrics(after[0]), name),
+        figures=made,
+        before=figures(before, table, name),
         higher_is_better={metric.name: metric.higher_is_better for metric in table.values()},
     )
 
@@ -107,10 +112,10 @@ def _fits(value: Any, new: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
-def _aggregate(samples: Sequence[Mapping[str, Any]], name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's result as the harness makes it from the documents' values."""
+def _listed(made: Mapping[str, Any], names: Sequence[str], name: str) -> dict[str, Any]:
+    """The figures that the harness's table shows, as it writes them."""
     results: dict[str, Any] = {}
-    for metric in dict.fromkeys(metric for sample in samples for metric in sample if metric in table):
-        results[f"{metric},{name}"] = table[metric].aggregate([one[metric] for one in samples if metric in one])
+    for metric in names:
+        results[f"{metric},{name}"] = made[f"{metric},{name}"]
         results[f"{metric}_stderr,{name}"] = "N/A"  # where X_stderr is a metric, it comes next
     return results

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -37,15 +38,21 @@ __all__ = [
     "Rules",
     "answer_text",
     "draws_are_independent",
+    "figures",
     "metrics",
     "records",
     "score",
+    "table_metrics",
     "variant",
     "verifier_of",
 ]
 
 COSTS = ("tokens", "sequences", "branches")
 """Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
+
+_IN_TABLE = ("pass@max", "cons_w@max", "pass_rate_w", "tokens", "sequences")
+"""The scores to look at first and what they cost: what the harness's table shows, with pass@k up to `_MOST_ROWS`."""
+_MOST_ROWS = 10
 
 _VOTED = ("settled", "rounds")
 """What there is of documents whose vote decided how many sequences they got: was it settled, in how many rounds."""
@@ -111,7 +118,7 @@ def metrics(rules: Rules) -> dict[str, Metric]:
     rates = ("tie_rate", "no_answer_rate", "truncation_rate", "timeout_rate", "failure_rate")
     table += counts
     table += [Metric(name, mean, False) for name in rates]
-    table += [Metric(name, total, False if name == "tokens" else None) for name in COSTS]
+    table += [Metric(name, _amount, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(name, _common) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")]
     table += [Metric("settled", mean), Metric("rounds", mean)]
@@ -119,10 +126,27 @@ def metrics(rules: Rules) -> dict[str, Metric]:
     return {metric.name: metric for metric in table}
 
 
+def table_metrics(names: Collection[str]) -> list[str]:
+    """Those of a document's metrics that the harness's table shows, each score with its standard error behind it."""
+    at_k = [name for name in names if re.fullmatch(r"pass@\d+", name)]
+    rows = [name for name in (*_IN_TABLE, *at_k) if name in names][:_MOST_ROWS]
+    return [name for row in rows for name in (row, f"{row}_stderr") if name in names]
+
+
+def figures(documents: Sequence[Mapping[str, Any]], table: Mapping[str, Metric], name: str) -> dict[str, Any]:
+    """What a task comes to: every metric that some document has, as the harness writes it under the filter ``name``."""
+    known = dict.fromkeys(metric for document in documents for metric in document if metric in table)
+    return {
+        f"{metric},{name}": table[metric].aggregate([document[metric] for document in documents if metric in document])
+        for metric in known
+    }
+
+
 def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """The values of all `metrics` of one document; NaN where one is not defined.
 
-    A document whose label the verifier cannot read is unscored: its scores are NaN, and the table counts it.
+    A document whose label the verifier cannot read is unscored: its scores are NaN, and the table counts it. The k
+    that it could not reach with all of its ``max_sequences``, or that are of independent draws only, are left out.
     """
     rules = Rules.read(record.get("scoring", {}))
     sequences = record["sequences"]
@@ -138,7 +162,8 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         for vote, sequence in zip(votes, sequences, strict=False)
         if rate_roots is None or sequence["path"][0] < rate_roots
     ]
-    independent = draws_are_independent(record)
+    most = record.get("max_sequences", len(sequences))
+    ks = [k for k in rules.ks if k <= most] if draws_are_independent(record) else []
     scores = {
         "pass@max": pass_at_max(votes),
         "cons@max": consensus(equal, rules.tie) if votes else math.nan,
@@ -148,10 +173,10 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     }
     counts = {"scored": float(bool(votes))}
     correct = sum(vote.correct for vote in votes)
-    for k in rules.ks:
-        scores[f"pass@{k}"] = pass_at_k(len(votes), correct, k) if independent else math.nan
-        scores[f"cons@{k}"] = consensus_at_k(equal, k, rules.tie) if independent else math.nan
-        counts[f"scored@{k}"] = float(independent and len(votes) >= k)
+    for k in ks:
+        scores[f"pass@{k}"] = pass_at_k(len(votes), correct, k)
+        scores[f"cons@{k}"] = consensus_at_k(equal, k, rules.tie)
+        counts[f"scored@{k}"] = float(len(votes) >= k)
     costs = {
         "tokens": _number(record["tokens"]),
         "sequences": float(record["num_sequences"]),
@@ -169,7 +194,7 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         **costs,
         **{f"mean_{name}": value for name, value in costs.items()},
         "strategy": record.get("strategy", "none"),
-        "max_sequences": record.get("max_sequences", len(sequences)),
+        "max_sequences": most,
         "entropy_threshold": _number(record.get("entropy_threshold")),
         "temperature": _number(record.get("temperature")),
         "labels_used": float(record["labels_used"]),
@@ -230,6 +255,12 @@ def _warn_once(message: str) -> None:
 def _count(values: Sequence[float]) -> int:
     """How many documents were scored."""
     return int(sum(values))
+
+
+def _amount(values: Sequence[float]) -> float:
+    """A sum, which is whole where it is known."""
+    value = total(values)
+    return value if math.isnan(value) else int(value)
 
 
 def _interval(values: Sequence[float]) -> list[float]:

@@ -89,7 +89,7 @@ def test_unchanged_graders_give_every_number_to_the_last_digit(logged: Path, tmp
     assert main(["rescore", str(only(logged, "samples_*.jsonl")), "-o", str(tmp_path)]) == 0
     assert "eager_demo: 10 documents graded again, 0 changed" in capsys.readouterr().out
     before, after = load(only(logged, "results_*.json")), load(only(tmp_path, "results_rescored_*.json"))
-    assert len(before["results"]["eager_demo"]) > 50
+    assert len(before["configs"]["eager_demo"]["figures"]) > 25
     assert equal(before["results"], after["results"])
     unchanged = set(before) - {"results", "group_subtasks"}
     assert all(equal(before[key], after[key]) for key in unchanged)
@@ -106,9 +106,10 @@ def test_a_run_that_only_predicted_is_graded_as_the_run_that_graded_at_once(
     assert main(["rescore", str(only(predicted, "samples_*.jsonl")), "-o", str(tmp_path)]) == 0
     assert "eager_demo: 10 documents graded, which the run had left ungraded" in capsys.readouterr().out
     graded, rescored = load(only(logged, "results_*.json")), load(only(tmp_path, "results_rescored_*.json"))
-    assert len(graded["results"]["eager_demo"]) > 50
+    assert len(graded["configs"]["eager_demo"]["figures"]) > 25
     for key in ("results", "higher_is_better", "n-samples"):
         assert equal(graded[key], rescored[key])
+    assert equal(*(found["configs"]["eager_demo"]["figures"] for found in (graded, rescored)))
     values = [
         {name: sample[name] for name in sample["metrics"]}
         for folder in (logged, tmp_path)
@@ -140,7 +141,7 @@ def test_another_grader_gives_other_numbers_and_says_which(
     monkeypatch.setattr(scoring, "get_verifier", lambda name: OnlyOdd())
     main(["rescore", str(only(logged, "samples_*.jsonl")), "-o", str(tmp_path)])
     printed = capsys.readouterr().out
-    after = load(only(tmp_path, "results_*.json"))["results"]["eager_demo"]
+    after = load(only(tmp_path, "results_*.json"))["configs"]["eager_demo"]["figures"]
     samples = [json.loads(line) for line in only(tmp_path, "samples_*.jsonl").read_text(encoding="utf-8").splitlines()]
     rates = []
     for sample in samples:
@@ -163,6 +164,7 @@ def test_samples_without_their_results_file_are_enough(
     before, after = load(only(logged, "results_*.json")), load(only(tmp_path, "results_rescored_*.json"))
     ours = {key: value for key, value in after["results"]["mine"].items() if "," in key}
     assert equal(ours, {key: value for key, value in before["results"]["eager_demo"].items() if "," in key})
+    assert equal(after["configs"]["mine"]["figures"], before["configs"]["eager_demo"]["figures"])
     assert after["higher_is_better"]["mine"] == before["higher_is_better"]["eager_demo"]
     capsys.readouterr()
     assert main(["report", "--format", "markdown", str(tmp_path)]) == 0
@@ -245,15 +247,6 @@ def test_neither_torch_nor_the_harness_is_loaded(logged: Path, tmp_path: Path):
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_unscored_values_stay_nan_and_are_counted(logged: Path, tmp_path: Path):
-    main(["rescore", str(only(logged, "samples_*.jsonl")), "-o", str(tmp_path)])
-    table = load(only(tmp_path, "results_*.json"))["results"]["eager_demo"]
-    rows = [json.loads(line) for line in only(tmp_path, "samples_*.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert all(math.isnan(row["pass@4"]) for row in rows), "trees are no independent draws"
-    assert table["scored@4,oracle"] == 0
-    assert math.isnan(table["pass@4,oracle"])
-
-
 def test_a_model_without_trees_is_rescored_from_its_texts(tmp_path: Path):
     doc = {"eager": {"label": "62", "verifier": "math"}}
     trees = scoring.records([["\\boxed{62}", "\\boxed{7}"], ["\\boxed{62}"]], scoring.Rules(ks=(2,)))
@@ -266,7 +259,7 @@ def test_a_model_without_trees_is_rescored_from_its_texts(tmp_path: Path):
     main(["rescore", str(path)])
     found = load(only(tmp_path, "results_rescored_*.json"))
     assert found["rescored"]["tasks"]["mine"]["documents_changed"] == 0
-    table = found["results"]["mine"]
+    table = found["configs"]["mine"]["figures"]
     assert math.isnan(table["tokens,none"])
     assert (table["pass_rate,none"], table["pass@2,none"], table["scored@2,none"]) == (0.75, 1.0, 1)
 

@@ -12,7 +12,7 @@ import pytest
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.response import Response, TreeRecord
 from eager_lmeval.scores import scoring
-from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant
+from eager_lmeval.scores.scoring import Rules, metrics, records, score, table_metrics, variant
 from eager_lmeval.verify import Graded
 
 DOC = {"eager": {"label": "62", "verifier": "math"}}
@@ -79,8 +79,25 @@ def test_k_at_a_time_is_scored_of_independent_draws_and_of_no_tree():
     expected = {"pass@2": 1 / 2, "cons@2": 1 / 2, "pass@4": 1.0, "cons@4": 0.0, "scored@2": 1.0}
     same(score(DOC, tree(*sequences, strategy="parallel")), expected)
     for strategy in ("init", "adapt", "eager", "consistency"):
-        values = score(DOC, tree(*sequences, strategy=strategy))
-        same(values, dict.fromkeys(expected, math.nan) | {"scored@2": 0.0, "pass@max": 1.0})
+        assert not expected.keys() & score(DOC, tree(*sequences, strategy=strategy)).keys()
+
+
+def test_a_k_that_no_document_can_reach_is_no_metric():
+    values = score(DOC, tree(*[sequence("62", 0.5)] * 2, strategy="parallel", max_sequences=2))
+    assert values["pass@2"] == 1.0
+    assert not {"pass@4", "cons@4", "scored@4"} & values.keys()
+
+
+def test_the_table_has_the_scores_with_their_errors_and_the_costs_and_ten_rows_at_most():
+    rows = table_metrics(score(DOC, tree(sequence("62", 1.0))))
+    assert rows == [
+        *("pass@max", "pass@max_stderr", "cons_w@max", "cons_w@max_stderr", "pass_rate_w", "pass_rate_w_stderr"),
+        *("tokens", "sequences"),
+    ]
+    many = tree(*[sequence("62", 0.1)] * 10, rules=Rules(ks=tuple(range(1, 11))), strategy="parallel", max_sequences=10)
+    rows = [name for name in table_metrics(score(DOC, many)) if not name.endswith("_stderr")]
+    assert len(rows) == 10
+    assert rows[5:] == ["pass@1", "pass@2", "pass@3", "pass@4", "pass@5"]
 
 
 def test_the_weighted_rate_is_taken_over_the_roots_that_were_made_whatever_had_been_found():
@@ -198,8 +215,8 @@ def test_texts_of_a_model_without_trees_count_alike_and_cost_nothing_that_is_kno
 
 def test_every_value_has_an_aggregate_and_every_score_has_both_error_bars():
     for rules in (Rules(), RULES):
-        values, table = score(DOC, tree(sequence("62", 1.0), rules=rules)), metrics(rules)
-        assert set(values) == set(table) - {"verifier_note", "settled", "rounds"}
+        values, table = score(DOC, tree(sequence("62", 1.0), rules=rules, strategy="parallel")), metrics(rules)
+        assert set(values) == set(table) - {"verifier_note", "settled", "rounds"}, "parallel has all of them"
         scores = [name for name, metric in table.items() if metric.higher_is_better]
         assert len(scores) == 5 + 2 * len(rules.ks)
         order = list(values)
