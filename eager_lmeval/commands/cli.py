@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eager_lmeval import __version__, paths
-from eager_lmeval.commands import demo, rescore
+from eager_lmeval.commands import demo, export, rescore, task
 from eager_lmeval.commands.calibrate import command as calibrate
 from eager_lmeval.commands.compare import command as compare
 from eager_lmeval.commands.report import command as report
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_parser(subparsers)
-    for command in (report, compare, rescore, calibrate, sweep):
+    for command in (task, report, compare, export, rescore, calibrate, sweep):
         command.add_parser(subparsers)
     _add_paths_parser(subparsers)
     return parser

@@ -1,0 +1,154 @@
+"""`eager-lmeval export`: every sequence of runs as a row of a table, for pandas, DuckDB and the like."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from eager_lmeval.commands.runs import Run
+    from eager_lmeval.scores.samples import Sample
+
+__all__ = ["COLUMNS", "add_parser", "run"]
+
+COLUMNS: Mapping[str, str] = {
+    **{"run": "string", "model": "string", "task": "string", "filter": "string", "doc_id": "int64"},
+    **{"strategy": "string", "max_sequences": "int64", "entropy_threshold": "double", "temperature": "double"},
+    **{"seed": "int64", "sequence": "int64", "path": "string", "parent": "string", "branch_at": "int64"},
+    **{"branch_entropy": "double", "copies": "int64", "weight": "double", "finish": "string", "tokens": "int64"},
+    **{"own_tokens": "int64", "mean_entropy": "double", "logprob": "double", "correct": "bool", "answer": "string"},
+    **{"answer_class": "int64", "label": "string", "text": "string"},
+}
+"""The columns and their types, by their names in Arrow; what is not known is null."""
+_BATCH = 10_000
+"""Rows that are held in memory."""
+
+
+def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "write every sequence of runs as a row of a Parquet or CSV file"
+    parser = subparsers.add_parser("export", help=summary, description=summary)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=path_argument,
+        metavar="RUN",
+        help="--output_path of a run with --log_samples, or a results_*.json",
+    )
+    parser.add_argument(
+        "-o", "--output", type=path_argument, required=True, metavar="FILE", help="a name that ends in .parquet or .csv"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the table; UsageError if the runs cannot be read, have no sequences, or the name says no format."""
+    from eager_lmeval.commands.runs import find_runs
+    from eager_lmeval.commands.writing import print_text
+
+    writers = {".parquet": _write_parquet, ".csv": _write_csv}
+    write = writers.get(args.output.suffix)
+    if write is None:
+        raise UsageError(f"{args.output} says no format; give a name that ends in .parquet or .csv")
+    found = {one.results_file.resolve(): one for path in args.runs for one in find_runs(path)}
+    partial = args.output.with_name(f"{args.output.name}.partial")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        count = write(partial, _rows(list(found.values())))
+        if not count:
+            raise UsageError(f"{', '.join(map(str, args.runs))}: the samples hold no trees, so there are no sequences")
+        partial.replace(args.output)
+    finally:
+        partial.unlink(missing_ok=True)
+    print_text(f"{args.output}: {count:,} sequences, {len(COLUMNS)} columns\n")
+    return 0
+
+
+def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    from eager_lmeval.commands.runs import iter_samples
+
+    for one in runs:
+        for task in one.tasks:
+            about = {"run": str(one.results_file), "model": one.model, "task": task}
+            for sample in iter_samples(one, task):
+                yield from ({**about, **row} for row in _of_document(sample))
+
+
+def _of_document(sample: Sample) -> Iterator[dict[str, Any]]:
+    from eager_lmeval.algorithm.tree import parent_path
+
+    tree = sample.tree
+    if tree is None:
+        return
+    grades = _grades(sample)
+    about = {name: tree.get(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")}
+    about |= {"filter": sample.logged["filter"], "doc_id": sample.logged["doc_id"], "label": sample.column.get("label")}
+    for place, sequence in enumerate(tree["sequences"]):
+        path, at, length = tuple(sequence["path"]), sequence.get("branch_at"), sequence.get("num_tokens")
+        yield {
+            **about,
+            **{name: sequence.get(name) for name in ("branch_at", "branch_entropy", "copies", "weight", "finish")},
+            **{name: sequence.get(name) for name in ("mean_entropy", "logprob", "text")},
+            "sequence": place,
+            "path": _path(path),
+            "parent": None if at is None else _path(parent_path(path, at)),
+            "tokens": length,
+            "own_tokens": None if length is None else length - (at or 0),
+            **(grades[place] if grades else {}),
+        }
+
+
+def _path(path: Sequence[int]) -> str:
+    return "/".join(map(str, path))
+
+
+def _grades(sample: Sample) -> list[dict[str, Any]]:
+    """Each sequence's answer and verdict; empty where there is nothing to grade with. Programs are not run."""
+    from eager_lmeval.scores.scoring import Rules, answer_text, verifier_of
+
+    column, tree = sample.column, sample.tree
+    if tree is None or column.get("label") is None or column.get("verifier") in (None, "code"):
+        return []
+    rules = Rules.read(tree["scoring"])
+    try:
+        graded = verifier_of(sample.logged["doc"]).grade(
+            [answer_text(sequence, rules) for sequence in tree["sequences"]], str(column["label"])
+        )
+    except UsageError:  # an unreadable label: the run left the document unscored, and so does this
+        return []
+    return [{"correct": one.correct, "answer": one.answer, "answer_class": one.answer_class} for one in graded]
+
+
+def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> int:
+    import itertools
+
+    import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
+    from pyarrow import parquet
+
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(itertools.islice(rows, _BATCH)):
+            writer.write_table(
+                pa.Table.from_pylist([{name: row.get(name) for name in COLUMNS} for row in batch], schema)
+            )
+            count += len(batch)
+    return count
+
+
+def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+    return count
