@@ -103,7 +103,7 @@ def oracle(manager: TaskManager) -> dict[str, Any]:
         evaluate(demo, [group], manager, gen_kwargs="max_gen_toks=24") for group in ("eager_reasoning", "eager_math")
     ]
     return runs[0] | {
-        part: runs[0][part] | runs[1][part] for part in ("results", "groups", "samples", "group_subtasks")
+        part: runs[0][part] | runs[1][part] for part in ("results", "configs", "groups", "samples", "group_subtasks")
     }
 
 

@@ -20,6 +20,8 @@ __all__ = ["add_parser", "run"]
 
 STRATEGIES = ("parallel", "init", "adapt", "eager")
 TASK = "eager_demo"
+LOG = "lm_eval.log"
+"""What the harness prints: the commands, its own log and tables."""
 
 
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,20 +37,43 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lm_eval` once a strategy, showing each command; 1 if one fails."""
+    """Runs `lm_eval` once a strategy, with a line on how it went, and its own output in a log; 1 if one fails."""
+    log = args.output_path / LOG
+    args.output_path.mkdir(parents=True, exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    print(f"lm_eval on {TASK}, once a strategy; its output goes to {log}", flush=True)
     rows = []
     for strategy in STRATEGIES:
-        folder = args.output_path / strategy
-        command = _command(strategy, args, folder)
-        print(f"\n$ {shlex.join(command)}", flush=True)
-        known = set(_results_files(folder))
-        if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
-            print(f"eager-lmeval demo: strategy {strategy} failed; its error stands above", file=sys.stderr)
+        print(f"  {strategy:<{max(map(len, STRATEGIES))}}  ", end="", flush=True)
+        row = _run(strategy, args, log)
+        if row is None:
+            print("failed")
+            print(f"eager-lmeval demo: strategy {strategy} failed: {_last_line(log)}", file=sys.stderr)
             return 1
-        rows.append(_row(_new_file(folder, known)))
+        print(f"{row['sequences']:,} sequences, {row['tokens']:,} tokens in {row['seconds']:.1f} s", flush=True)
+        rows.append(row)
     print()
     _print_table(rows, args)
     return 0
+
+
+def _run(strategy: str, args: argparse.Namespace, log: Path) -> dict[str, Any] | None:
+    """A strategy's row of the table; None if its run failed. The run's output is appended to ``log``."""
+    folder = args.output_path / strategy
+    command = _command(strategy, args, folder)
+    known = set(_results_files(folder))
+    with log.open("a", encoding="utf-8") as output:
+        output.write(f"$ {shlex.join(command)}\n")
+        output.flush()
+        shell = [sys.executable, "-m", *command]
+        if subprocess.run(shell, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
+            return None
+    return _row(_new_file(folder, known))
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    return f"{lines[-1]} (all of it in {log})"
 
 
 def _command(strategy: str, args: argparse.Namespace, folder: Path) -> list[str]:
