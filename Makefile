@@ -35,7 +35,7 @@ test-lowest test-newest: test-%:
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt torch uv
 	.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION) \
-	    -e . 'pytest>=8.0' 'hypothesis>=6.100' "$$(grep '^torch==' constraints.txt)"
+	    -e '.[plot]' 'pytest>=8.0' 'hypothesis>=6.100' "$$(grep '^torch==' constraints.txt)"
 	.venv-$*/bin/uv pip list --python .venv-$*/bin/python | grep -E '^(accelerate|datasets|lm-eval|torch|transformers) '
 	.venv-$*/bin/python -m pytest -p no:cacheprovider $(BOUNDS_TESTS) -k 'not parallelize'
 
@@ -71,7 +71,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/installed: .venv/torch $(SOURCES)
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[plot]'
 	@touch $@
 
 .venv/installed-test: .venv/installed

@@ -1,34 +1,71 @@
-"""`eager-lmeval demo`: the main job on the embedded model, once a strategy, and one table."""
+"""`eager-lmeval demo`: the main job on the embedded model, once a strategy, one table and one picture."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from eager_lmeval import paths
-from eager_lmeval.commands.amounts import argument, count, path_argument
+from eager_lmeval.commands.amounts import argument, count, listed, path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from eager_lmeval.commands.curve import CurvePoint
+
 __all__ = ["add_parser", "run"]
 
-STRATEGIES = ("parallel", "init", "adapt", "eager")
 TASK = "eager_demo"
 LOG = "lm_eval.log"
 """What the harness prints: the commands, its own log and tables."""
 
 
+class Design(NamedTuple):
+    """One row of the table: a strategy, and how its sequences branch."""
+
+    strategy: str
+    branching: str | None = None
+    """None for `parallel`, which does not."""
+
+    @property
+    def name(self) -> str:
+        return ", ".join(filter(None, self))
+
+    @property
+    def folder(self) -> str:
+        return "_".join(filter(None, self))
+
+    @property
+    def model_args(self) -> str:
+        return f"strategy={self.strategy}" + (f",branching={self.branching}" if self.branching else "")
+
+
+DESIGNS = (
+    Design("parallel"),
+    Design("init", "top2"),
+    Design("eager", "top2"),
+    Design("init", "systematic"),
+    Design("consistency", "systematic"),
+)
+"""The baseline, the paper's two, and what is this project's own."""
+
+
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "score the embedded model with all four strategies and print one table"
+    summary = "score the embedded model with five strategies, print one table and draw one picture"
     parser = subparsers.add_parser("demo", help=summary, description=summary)
     parser.add_argument(
-        "--max_sequences", type=argument(count), default=8, metavar="M", help="sequences a prompt (default 8)"
+        "--max_sequences",
+        type=argument(listed(count)),
+        default=[8],
+        metavar="M,…",
+        help="sequences a prompt (default 8); of several, such as 4,8,16,32, the picture shows the curves",
     )
     parser.add_argument("--limit", type=argument(count), metavar="N", help="only the first N problems")
     parser.add_argument("--seed", type=int, default=1234, help="the harness's --seed (default 1234)")
@@ -37,30 +74,32 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `lm_eval` once a strategy, with a line on how it went, and its own output in a log; 1 if one fails."""
+    """Runs `lm_eval` once a strategy and M, with a line on how it went, and its own output in a log; 1 if one fails."""
     log = args.output_path / LOG
     args.output_path.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
     print(f"lm_eval on {TASK}, once a strategy; its output goes to {log}", flush=True)
+    width = max(len(design.name) for design in DESIGNS)
     rows = []
-    for strategy in STRATEGIES:
-        print(f"  {strategy:<{max(map(len, STRATEGIES))}}  ", end="", flush=True)
-        row = _run(strategy, args, log)
+    for most, design in itertools.product(args.max_sequences, DESIGNS):
+        print(f"  M {most:<3} {design.name:<{width}}  ", end="", flush=True)
+        row = _run(design, most, args, log)
         if row is None:
             print("failed")
-            print(f"eager-lmeval demo: strategy {strategy} failed: {_last_line(log)}", file=sys.stderr)
+            print(f"eager-lmeval demo: {design.name} failed: {_last_line(log)}", file=sys.stderr)
             return 1
-        print(f"{row['sequences']:,} sequences, {row['tokens']:,} tokens in {row['seconds']:.1f} s", flush=True)
+        print(f"{row.sequences:,} sequences, {row.tokens:,} tokens in {row.seconds:.1f} s", flush=True)
         rows.append(row)
     print()
-    _print_table(rows, args)
+    _print_table(rows)
+    _draw(rows, args.output_path)
     return 0
 
 
-def _run(strategy: str, args: argparse.Namespace, log: Path) -> dict[str, Any] | None:
-    """A strategy's row of the table; None if its run failed. The run's output is appended to ``log``."""
-    folder = args.output_path / strategy
-    command = _command(strategy, args, folder)
+def _run(design: Design, most: int, args: argparse.Namespace, log: Path) -> CurvePoint | None:
+    """A design's row of the table; None if its run failed. The run's output is appended to ``log``."""
+    folder = args.output_path / f"{design.folder}_M{most}"
+    command = _command(design, most, args, folder)
     known = set(_results_files(folder))
     with log.open("a", encoding="utf-8") as output:
         output.write(f"$ {shlex.join(command)}\n")
@@ -76,11 +115,11 @@ def _last_line(log: Path) -> str:
     return f"{lines[-1]} (all of it in {log})"
 
 
-def _command(strategy: str, args: argparse.Namespace, folder: Path) -> list[str]:
+def _command(design: Design, most: int, args: argparse.Namespace, folder: Path) -> list[str]:
     limit = ["--limit", str(args.limit)] if args.limit else []
     return [
         *("lm_eval", "run", "--model", "eager"),
-        *("--model_args", f"pretrained=demo,strategy={strategy},max_sequences={args.max_sequences}"),
+        *("--model_args", f"pretrained=demo,{design.model_args},max_sequences={most}"),
         *("--include_path", str(paths.tasks_dir()), "--tasks", TASK, "--seed", str(args.seed)),
         *("--output_path", str(folder), "--log_samples", *limit),
     ]
@@ -97,44 +136,63 @@ def _new_file(folder: Path, known: set[Path]) -> Path:
     return new[-1]
 
 
-def _row(results_file: Path) -> dict[str, Any]:
+def _row(results_file: Path) -> CurvePoint:
+    from eager_lmeval.commands.curve import CurvePoint
     from eager_lmeval.commands.runs import read_run
 
     results = read_run(results_file)
     (pool,) = results.pools(TASK)
-    return {
-        "strategy": pool["options"]["strategy"],
-        "pass@max": results.value(TASK, "pass@max"),
-        "cons@max": results.value(TASK, "cons@max"),
-        "pass rate": results.value(TASK, "pass_rate"),
-        "tokens": pool["tokens"],
-        "sequences": pool["sequences"],
-        "seconds": pool["seconds"],
-        "labels used": results.labels_used,
-    }
+    options = pool["options"]
+    return CurvePoint(
+        options["strategy"],
+        "" if options["strategy"] == "parallel" else options["branching"],
+        options["max_sequences"],
+        pool["tokens"],
+        results.value(TASK, "pass@max"),
+        results.value(TASK, "cons_w@max"),
+        results.value(TASK, "pass_rate_w"),
+        results.labels_used,
+        sequences=pool["sequences"],
+        seconds=pool["seconds"],
+    )
 
 
-def _print_table(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+def _print_table(rows: Sequence[CurvePoint]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from eager_lmeval.commands.writing import console
 
-    table = Table(title=f"{TASK} at M = {args.max_sequences}", box=SIMPLE_HEAD, pad_edge=False, padding=0)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
+    table = Table(title=TASK, box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    headings = ("pass@max", "vote", "rate", "tokens", "sequences", "seconds", "labels used")
+    for name in ("M", "strategy", "branching", *headings):
+        table.add_column(name, justify="left" if name in ("strategy", "branching") else "right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["strategy"],
-            *(f"{row[name]:.3f}" for name in ("pass@max", "cons@max", "pass rate")),
-            *(f"{row[name]:,.0f}" for name in ("tokens", "sequences")),
-            f"{row['seconds']:.1f}",
-            "yes" if row["labels used"] else "no",
+            str(row.max_sequences),
+            row.strategy,
+            row.branching or "–",
+            *(f"{value:.3f}" for value in (row.pass_at_max, row.vote, row.rate)),
+            *(f"{value:,.0f}" for value in (row.tokens, row.sequences)),
+            f"{row.seconds:.1f}",
+            "yes" if row.labels_used else "no",
         )
     output = console()
     output.print(table)
     output.print(
-        "A result with labels used is an upper bound: the right answers decided who got the saved budget.\n"
-        f"Results, and every tree in samples_*.jsonl: {args.output_path}",
+        "vote, rate: cons_w@max and pass_rate_w, the weighted ones, which compare with independent samples.\n"
+        "A result with labels used is an upper bound: the right answers decided who got the saved budget.",
         soft_wrap=True,
     )
+
+
+def _draw(rows: Sequence[CurvePoint], folder: Path) -> None:
+    from eager_lmeval.commands.curve import can_draw, save_curve
+
+    print(f"Results, and every tree in samples_*.jsonl: {folder}")
+    if not can_draw():
+        print("No picture: matplotlib is not installed; pip install 'eager-lmeval[plot]' brings it")
+        return
+    picture = folder / "demo.png"
+    save_curve(rows, f"{TASK}, one run a point", picture)
+    print(f"Scores against tokens, a picture: {picture}")
