@@ -47,6 +47,8 @@ class Sequence:
     branch_at: int | None = None
     branch_entropy: float | None = None
     """Top-K entropy at the fork, in nats."""
+    branch_logprob: float | None = None
+    """Raw log-probability (nats) of the token that the fork took."""
     copies: int | None = None
     """Independent samples that it stands for (SPEC 3.2); None under `top2`, whose forks are no samples."""
     weight: float = 1.0
@@ -99,6 +101,7 @@ class Sequence:
             tokens=[*self.tokens, token],
             branch_at=len(self.tokens),
             branch_entropy=entropy,
+            branch_logprob=logprob,
             copies=self.copies,
             weight=self.weight,
             answer_from=self.answer_from,
@@ -195,6 +198,7 @@ class Tree:
                     "num_tokens": len(sequence.tokens),
                     "branch_at": sequence.branch_at,
                     "branch_entropy": sequence.branch_entropy,
+                    "branch_logprob": sequence.branch_logprob,
                     "copies": sequence.copies,
                     "weight": weight,
                     "mean_entropy": _known(sequence.entropy_sum / len(sequence.tokens)),

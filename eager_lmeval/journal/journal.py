@@ -196,6 +196,7 @@ def _pack(sequence: Sequence) -> dict[str, Any]:
         "finish": sequence.finish,
         "branch_at": sequence.branch_at,
         "branch_entropy": sequence.branch_entropy,
+        "branch_logprob": sequence.branch_logprob,
         "copies": sequence.copies,
         "weight": sequence.weight,
         "answer_at": sequence.answer_at,

@@ -19,6 +19,7 @@ from eager_lmeval import __version__
 from eager_lmeval.algorithm.options import Options, none_words, resolve
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence
+from eager_lmeval.engine.token_texts import TokenTexts
 from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.journal.identity import prompt_key
 from eager_lmeval.journal.journal import Journal
@@ -85,6 +86,7 @@ class EagerModel(LM):
         self._decoding = decoding
         self._ranks = ranks
         self._identity = identity
+        self._token_texts = TokenTexts(self.tokenizer)
         self._pools: list[dict[str, Any]] = []
         self._truncated_prompts = 0
         self._padded: list[Instance] = []
@@ -158,6 +160,8 @@ class EagerModel(LM):
             empty_votes.append(0)
             for place, (request, tree) in enumerate(zip(mine, result.trees, strict=True)):
                 record = TreeRecord(tree.to_record() | tree_context(pool, result, place))
+                for said, sequence in zip(record["sequences"], tree.sequences, strict=True):
+                    said["token_chars"] = self._token_texts.lengths(sequence)
                 sequences = tree.sequences
                 if voter is not None:
                     elected = elect(tree, record, voter)

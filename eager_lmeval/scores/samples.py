@@ -57,11 +57,13 @@ class LoggedSequence(TypedDict):
     num_tokens: NotRequired[Count | None]
     branch_at: NotRequired[Count | None]
     branch_entropy: NotRequired[Nats | None]
+    branch_logprob: NotRequired[float | None]
     mean_entropy: NotRequired[Nats | None]
     logprob: NotRequired[float | None]
     copies: NotRequired[Count | None]
     token_ids: NotRequired[list[Count]]
     entropies: NotRequired[list[Nats]]
+    token_chars: NotRequired[list[Count] | None]
 
 
 class LoggedTree(TypedDict):
