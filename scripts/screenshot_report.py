@@ -40,8 +40,7 @@ def main() -> None:
         )
         if args.document is not None:
             browser.value(f"document.querySelector('#list [data-id=\"{args.document}\"]').click()")
-            browser.wait("document.querySelector('.tree details') !== null")
-            browser.value("document.querySelectorAll('.tree details')[1].open = true")
+            browser.wait("document.querySelector('.picture .course') !== null")
             browser.value("document.querySelector('#documents').scrollIntoView()")
         browser.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         browser.screenshot(args.picture)

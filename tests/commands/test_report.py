@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import math
 import os
 import re
 import subprocess
 import sys
-import zlib
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_files import OPTIONS, samples_file, tree_record, write_run
-from shown_run import HOSTILE, records, write_shown_run
+from shown_run import HOSTILE, records, thought, write_shown_run
 
 from eager_lmeval.commands.cli import main
-from eager_lmeval.commands.report.content import read_runs
+from eager_lmeval.commands.report.content import on_shared_documents, read_runs
+from eager_lmeval.commands.report.packing import Packer, unpack
 from eager_lmeval.scores.scoring import score
 
 
@@ -46,17 +46,70 @@ def test_documents_carry_their_verdicts_grants_and_filters(folder: Path) -> None
     assert scored.totals == {"tokens": 210, "sequences": 11}
 
 
+def shown(folder: Path, place: int, packer: Packer | None = None) -> dict[str, Any]:
+    """What the page draws of a document."""
+    (scored,) = read_runs([folder], packer or Packer())
+    packed = scored.documents[place].document.packed
+    assert packed is not None
+    details: dict[str, Any] = unpack(packed)
+    return details
+
+
 def test_each_text_stands_in_the_page_once_and_is_rebuilt_from_its_parent(folder: Path) -> None:
-    (scored,) = read_runs([folder])
     texts: list[str] = []
-    for shown in scored.documents[0].document.sequences:
-        before = "" if shown["parent"] is None else texts[shown["parent"]][: shown["cut"]]
-        texts.append(before + shown["text"])
+    for one in shown(folder, 0)["sequences"]:
+        before = "" if one["parent"] is None else texts[one["parent"]][: one["cut"]]
+        texts.append(before + one["text"])
     assert texts == [sequence["text"] for sequence in records()[0]["sequences"]]
-    assert scored.documents[0].document.sequences[1]["text"].startswith("leap")
-    assert scored.documents[0].document.sequences[1]["taken"] == ord(texts[1][11])
-    assert scored.documents[0].document.sequences[1]["notTaken"] == ord(texts[0][11])
-    assert scored.documents[0].document.sequences[2]["notTaken"] == ord(texts[1][14])
+
+
+def test_a_fork_is_told_in_words_the_token_first(folder: Path) -> None:
+    _, first, second, *_ = shown(folder, 0)["sequences"]
+    assert first["fork"]["before"] == "<think>one "
+    assert first["fork"]["took"] == ["l", "eap</think>\\boxed{2}"]
+    assert first["fork"]["wentOn"] == ["s", "tep</think>\\boxed{1}"]
+    assert first["fork"]["p"] == pytest.approx(math.exp(-1), abs=1e-5)
+    assert second["fork"]["wentOn"][0] == "p"
+
+
+def test_of_a_record_without_characters_a_fork_begins_where_the_texts_differ(tmp_path: Path) -> None:
+    record = tree_record(["so it is", "so is it"], {1: (0, 3)})
+    for sequence in record["sequences"]:
+        del sequence["token_chars"]
+    run = write_run(tmp_path, {"pass@max": [0.0]}, records=[record])
+    fork = shown(run, 0)["sequences"][1]["fork"]
+    assert (fork["before"], fork["took"], fork["wentOn"]) == ("so i", ["", "s it"], ["", "t is"])
+
+
+def test_a_page_that_would_grow_too_big_keeps_the_ends_of_texts(tmp_path: Path) -> None:
+    long = [thought("step " * 1000, 1), thought("step " * 1000 + "back", 2)]
+    run = write_run(tmp_path, {"pass@max": [1.0] * 3}, records=[tree_record(long, {1: (0, 5007)})] * 3)
+    one = len(str(read_runs([run], Packer())[0].documents[0].document.packed))
+    packer = Packer(most=one + one // 2)
+    assert "shortened" not in shown(run, 0, packer)
+    assert packer.shortened == 2
+    last = shown(run, 2, Packer(most=0))
+    assert last["shortened"]
+    assert last["sequences"][0]["text"].endswith("\\boxed{1}")
+    assert len(last["sequences"][0]["text"]) <= 600
+    assert last["sequences"][1]["fork"]["before"].endswith("step ")
+
+
+def test_runs_of_different_documents_are_shown_where_they_overlap_and_the_plot_says_so(tmp_path: Path) -> None:
+    left = write_run(tmp_path / "left", {"pass@max": [1.0, 1.0, 0.0], "tokens": [10.0] * 3}, records=records()[:3])
+    right = write_run(
+        tmp_path / "right", {"pass@max": [0.0, 1.0], "tokens": [10.0] * 2}, records=records()[:2], first_document=2
+    )
+    apart = write_run(tmp_path / "apart", {"pass@max": [1.0], "tokens": [9.0]}, records=records()[:1], first_document=9)
+    (kept, other), unequal = on_shared_documents(read_runs([left, right]))
+    assert unequal
+    assert [listed.document.doc_id for listed in kept] == [listed.document.doc_id for listed in other] == [2]
+    assert main(["report", str(left), str(right), "-o", str(tmp_path / "page.html")]) == 0
+    assert "on the 1 documents that all of them have" in (tmp_path / "page.html").read_text()
+    assert main(["report", str(left), str(apart), "-o", str(tmp_path / "page.html")]) == 0
+    assert "No document is in all runs" in (tmp_path / "page.html").read_text()
+    assert main(["report", str(left), str(left), "-o", str(tmp_path / "page.html")]) == 0
+    assert "different documents" not in (tmp_path / "page.html").read_text()
 
 
 def links_in(page: str) -> set[str]:
@@ -82,13 +135,13 @@ def test_hostile_text_stands_in_the_file_only_packed_or_escaped(page: Path) -> N
     assert "window.hacked = 1</script>" not in text
     packed = re.search(r'id="d-0-3">([^<]*)<', text)
     assert packed
-    assert json.loads(zlib.decompress(base64.b64decode(packed[1])))["question"] == HOSTILE
+    assert unpack(packed[1])["prompt"] == HOSTILE
 
 
 def test_markdown_is_printed_with_intervals_and_the_ledger(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(folder), "--format", "markdown"]) == 0
     printed = capsys.readouterr().out
-    assert "| 0.500 \\[0.000, 1.000\\] | 210 | 11 |" in printed
+    assert "| 0.500 \\[0.000, 1.000\\] | 4 | 210 | 11 |" in printed
     assert "4 documents, 2 failing, 1 saturated, 1 truncated" in printed
     assert "10 used in stage 1, 6 saved; 2 prompts eligible, 1 granted 2, 2 spent, 4 left" in printed
     assert "<script>" not in printed
@@ -106,7 +159,7 @@ def test_a_run_of_one_document_is_shown_without_intervals(tmp_path: Path, capsys
     run = write_run(tmp_path, {"pass@max": [1.0], "tokens": [60.0]}, records=records()[:1])
     assert main(["report", str(run), "--format", "markdown"]) == 0
     printed = capsys.readouterr().out
-    assert "| 1.000 | 60 |" in printed
+    assert "| 1.000 | 1 | 60 |" in printed
     assert main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
     assert "<circle" in page
@@ -145,8 +198,7 @@ def test_verdicts_follow_the_rules_that_the_run_was_scored_with(truncated_votes:
 def test_verdicts_of_the_verifier_exact_are_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path, {"pass@max": [1.0]}, records=[tree_record(["<think>?</think>1", "<think>?</think>2"])])
     samples_file(run).write_text(samples_file(run).read_text().replace('"verifier": "math"', '"verifier": "exact"'))
-    (scored,) = read_runs([run])
-    assert [shown["correct"] for shown in scored.documents[0].document.sequences] == [True, False]
+    assert [one["correct"] for one in shown(run, 0)["sequences"]] == [True, False]
 
 
 def test_a_verifier_that_may_run_code_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,28 @@ from pathlib import Path
 import pytest
 from browser import Browser, find_chromium
 from debian import MAY_INSTALL
+from run_files import tree_record, write_run
 from shown_run import HOSTILE, thought, write_shown_run
 
 from eager_lmeval.commands.cli import main
 
+AXE = Path(__file__).parents[1] / "support" / "axe" / "axe.min.js"
+"""axe-core 4.14.1 as npm has it, under the Mozilla Public License 2.0; no part of the package."""
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two runs: the second fixes document 1, breaks 2, and has no 3."""
     folder = tmp_path_factory.mktemp("page")
-    assert main(["report", str(write_shown_run(folder / "init")), "-o", str(folder / "report.html")]) == 0
+    first = write_shown_run(folder / "init")
+    right = [tree_record([thought("so", number + 1)]) for number in range(2)]
+    second = write_run(
+        folder / "again",
+        {"pass@max": [1.0, 1.0, 0.0]},
+        records=[*right, tree_record([thought("so", 9)])],
+        model="other",
+    )
+    assert main(["report", str(first), str(second), "-o", str(folder / "report.html")]) == 0
     return folder / "report.html"
 
 
@@ -47,31 +60,92 @@ def listed(browser: Browser) -> list[int]:
 
 def open_document(browser: Browser, doc_id: int) -> str:
     browser.value(f"document.querySelector('#list [data-id=\"{doc_id}\"]').click()")
-    browser.wait(f"document.querySelector('#document h3')?.textContent === 'Document {doc_id}'")
+    browser.wait(f"document.querySelector('#document .facts')?.textContent.startsWith('Document {doc_id} ')")
+    browser.wait("document.querySelector('#document .course') !== null")
     return str(browser.value("document.querySelector('#document').innerText"))
 
 
-def test_the_list_shows_all_documents_and_the_plots_are_drawn(opened: Browser) -> None:
+def show_beside(browser: Browser, run: int) -> None:
+    browser.value(f"document.querySelector('#with').value = '{run}'")
+    browser.value("document.querySelector('#with').dispatchEvent(new Event('change'))")
+
+
+def labels(browser: Browser, selector: str) -> list[str]:
+    found = browser.value(f"[...document.querySelectorAll('{selector}')].map((one) => one.getAttribute('aria-label'))")
+    return [str(label) for label in found]
+
+
+def test_the_list_shows_all_documents_by_their_questions_and_the_plots_are_drawn(opened: Browser) -> None:
     assert listed(opened) == [0, 1, 2, 3]
-    assert opened.value("document.querySelectorAll('svg.plot').length") == 4
+    assert opened.value("document.querySelector('#list .snippet').textContent") == "Count to one."
+    assert opened.value("document.querySelectorAll('svg.plot').length") == 5
 
 
-def test_a_tree_unfolds_with_forks_answers_verdicts_and_votes(opened: Browser) -> None:
+def test_the_first_failing_document_is_open(opened: Browser) -> None:
+    opened.wait("document.querySelector('#document h3') !== null")
+    assert opened.value("document.querySelector('#document h3').textContent") == "Count to two."
+    assert opened.value("document.querySelector('#list [aria-current]').dataset.id") == "1"
+
+
+def test_the_tokens_are_seen_without_scrolling(opened: Browser) -> None:
+    heading = "[...document.querySelectorAll('#overview th')].find((one) => one.textContent === 'tokens')"
+    assert opened.value(f"{heading}.getBoundingClientRect().right") < 1400
+    assert opened.value("document.querySelector('#overview .scroll').scrollLeft") == 0
+
+
+def test_the_picture_has_a_line_a_sequence_and_its_splits_in_words(opened: Browser) -> None:
     text = open_document(opened, 0)
-    assert "at token 11, entropy 1.500: …<think>one leap" in text
-    assert f"taken {ord('l')}, not taken {ord('s')}" in text
-    assert "at token 14, entropy 1.500: …<think>one leaf" in text
-    assert "✓ right" in text
-    assert "✗ wrong" in text
+    assert "100 tokens decoded, 125 had nothing been shared: 20 % saved" in text
+    assert sorted(labels(opened, ".course"))[:3] == [
+        "sequence 0: right, answer 1, 32 tokens",
+        "sequence 1: wrong, answer 2, 32 tokens, left sequence 0 at token 11",
+        "sequence 2: right, answer 1, 32 tokens, left sequence 1 at token 14",
+    ]
+    first, second = labels(opened, ".split")
+    assert first.startswith("split of sequence 0 at token 11, H 1.50 nats, θ 0.50: step</think>")
+    assert "leap</think>" in first
+    assert "p 0.368" in first
+    assert second.startswith("split of sequence 1 at token 14")
+    assert opened.value("document.querySelectorAll('.split.decisive').length") == 1  # the second: leap or leaf
+    assert opened.value("document.querySelector('.late') !== null")
+    assert "stage 2: granted budget" in text
+
+
+def test_a_split_tells_on_focus_what_was_taken_and_what_was_not(opened: Browser) -> None:
+    open_document(opened, 0)
+    assert opened.value("document.querySelector('.tip').hidden")
+    opened.value("document.querySelector('.split').focus()")
+    tip = opened.value("document.querySelector('.tip').innerText")
+    assert "token 11 · H 1.50 nats, θ 0.50" in tip
+    assert "…<think>one" in tip
+    assert "step</think>" in tip
+    assert "leap</think>" in tip
+    opened.value("document.querySelector('.split').blur()")
+    assert opened.value("document.querySelector('.tip').hidden")
+
+
+def test_a_line_shows_its_text_shaded_by_entropy(opened: Browser) -> None:
+    open_document(opened, 0)
+    opened.value(
+        "document.querySelector('.course[data-place=\"2\"]').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    )
+    assert opened.value("document.querySelector('.sequence h5').innerText") == "Sequence 2 ✓ right answer 1"
+    assert opened.value("document.querySelector('.text').textContent") == thought("one leaf", 1)
+    assert opened.value("document.querySelector('.text .answer').textContent").startswith("\\")
+    # One-character tokens of entropy (7·i mod 11)/5: the fork's own entropy, 1.5 nats, stands behind its mark.
+    assert opened.value("document.querySelector('.text .own-start').nextElementSibling.className") == "e5"
+    shades = opened.value("[...document.querySelectorAll('.text span')].map((one) => one.className.slice(0, 2))")
+    assert {"e0", "e4", "e5"} <= set(shades)
+    assert "θ = 0.50" in opened.value("document.querySelector('.scale').innerText")
+
+
+def test_votes_are_counted_by_answer(opened: Browser) -> None:
+    open_document(opened, 0)
+    opened.value("document.querySelector('.votes').open = true")
     votes = opened.value(
-        "[...document.querySelectorAll('#votes tbody tr')].map(r => r.innerText.replaceAll('\\t', ' '))"
+        "[...document.querySelectorAll('.votes tbody tr')].map(r => r.innerText.replaceAll('\\t', ' '))"
     )
     assert votes[0].startswith("1 3 0.5000 ✓ right")
-    assert opened.value("document.querySelectorAll('.tree > li').length") == 4  # roots
-    assert opened.value("document.querySelector('.tree > li > ul > li > ul > li') !== null")
-    opened.value("document.querySelector('.tree details').open = true")
-    opened.wait("document.querySelector('.tree pre')?.textContent.startsWith('<think>one step</think>')")
-    assert opened.value("document.querySelector('.tree pre .answer').textContent") == "\\boxed{1}"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +167,7 @@ def test_search_finds_prompts_labels_and_answers(opened: Browser) -> None:
 
 def test_hostile_text_stays_text(opened: Browser) -> None:
     assert HOSTILE in open_document(opened, 3)
-    opened.value("document.querySelector('.tree details').open = true")
-    opened.wait("document.querySelector('.tree pre') !== null")
-    assert opened.value("document.querySelector('.tree pre').textContent") == thought(HOSTILE, HOSTILE)
+    assert opened.value("document.querySelector('#document .text').textContent") == thought(HOSTILE, HOSTILE)
     assert opened.value("document.querySelectorAll('#document img, #document script').length") == 0
     assert HOSTILE in opened.value("document.querySelector('td.model').textContent")
 
@@ -116,9 +188,54 @@ def test_the_keyboard_suffices(opened: Browser) -> None:
     opened.press("ArrowDown")
     assert opened.value("document.activeElement.dataset.id") == "2"
     opened.press("Enter")
-    opened.wait("document.querySelector('#document h3')?.textContent === 'Document 2'")
+    opened.wait("document.querySelector('#document h3')?.textContent === 'Count to three.'")
     opened.press("Tab")
     assert opened.value("document.activeElement.closest('#document') !== null")
+    open_document(opened, 0)
+    opened.value("document.querySelector('.course').focus()")
+    opened.press("ArrowRight")
+    assert opened.value("document.activeElement.matches('.split')")
+    opened.press("ArrowDown")
+    assert opened.value("document.activeElement.dataset.place") == "1"
+    opened.press("Enter")
+    assert opened.value("document.querySelector('.sequence h5').innerText").startswith("Sequence 1")
+
+
+def test_two_runs_stand_beside_each_other_and_flipped_documents_are_next(opened: Browser) -> None:
+    show_beside(opened, 1)
+    assert "1 fixed, 1 broken, 1 same, 1 not in both" in opened.value("document.querySelector('#comparison').innerText")
+    opened.wait("document.querySelectorAll('#document .view .course').length === 4")
+    assert "fixed: pass@max is better in #2 init" in opened.value("document.querySelector('#document').innerText")
+    opened.value("document.activeElement.blur()")
+    opened.press("f")
+    opened.wait("document.querySelector('#document h3').textContent === 'Count to three.'")
+    opened.press("f")
+    opened.wait("document.querySelector('#document h3').textContent === 'Count to two.'")
+    opened.value("document.querySelector('input[name=flipped]').click()")
+    assert listed(opened) == [1, 2]
+
+
+def test_a_link_opens_its_document_in_its_run_beside_the_other(opened: Browser, page: Path) -> None:
+    open_document(opened, 2)
+    link = opened.value("document.querySelector('#document a').getAttribute('href')")
+    assert link == "#run=1&document=2"
+    opened.call("Page.navigate", url="about:blank")
+    opened.call("Page.navigate", url=f"{page.as_uri()}#run=2&document=1&with=1")
+    opened.wait("document.querySelectorAll('#document .view').length === 2")
+    assert opened.value("document.querySelector('#run').value") == "1"
+    assert opened.value("document.querySelector('#list [aria-current]').dataset.id") == "1"
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_anyone_out(scheme: str, width: int, opened: Browser) -> None:
+    opened.size(width, scheme=scheme)
+    show_beside(opened, 1)
+    open_document(opened, 0)
+    opened.value("for (const part of document.querySelectorAll('details')) part.open = true")
+    opened.value(f"{AXE.read_text(encoding='utf-8')};0")
+    found = opened.value("axe.run().then((r) => r.violations.map((one) => [one.id, one.nodes.map((n) => n.html)]))")
+    assert found == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -65,3 +65,11 @@ def test_a_point_without_an_interval_is_a_point() -> None:
     plot = scatter([Point(60, 1.0, math.nan, math.nan, "#1", "init", hollow=False)], "tokens", "pass@max")
     assert len(centres(plot)) == 1
     assert "nan" not in plot
+
+
+def test_bars_do_not_cover_the_labels_of_the_axes() -> None:
+    plot = ET.fromstring(histogram([0] * 9 + [1, 2, 8], "sequences of a prompt", "prompts"))
+    left = min(float(bar.attrib["x"]) for bar in plot.iter(f"{SVG}rect"))
+    labels = [text for text in plot.iter(f"{SVG}text") if text.get("text-anchor") == "end"]
+    assert labels
+    assert left >= max(float(text.attrib["x"]) for text in labels)

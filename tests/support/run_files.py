@@ -117,10 +117,12 @@ def tree_record(
                 "num_tokens": len(text),
                 "branch_at": at,
                 "branch_entropy": None if at is None else 1.5,
+                "branch_logprob": None if at is None else -1.0,
                 "weight": 1 / len(texts),
                 "mean_entropy": 0.25,
                 "logprob": -1.0,
                 "token_ids": [ord(character) for character in own],
+                "token_chars": [1] * len(own),
                 "entropies": [(7 * index) % 11 / 5 for index in range(len(own) - (at is not None))],
             }
         )

@@ -29,7 +29,7 @@ def thought(text: str, answer: object) -> str:
 def records() -> list[dict[str, Any]]:
     """Document 0 branches twice, is right and was granted 2; 1 fails; 2 is truncated; 3 is hostile."""
     first = [thought("one step", 1), thought("one leap", 2), thought("one leaf", 1), thought("new", 1), "x", "y"]
-    saturated = tree_record(first, {1: (0, 11), 2: (1, 14)})
+    saturated = tree_record(first, {1: (0, 11), 2: (1, 14)}, tokens=100)
     return [
         saturated,
         tree_record([thought("no", 9), thought("never", 9), thought("never", 8)]),

@@ -36,18 +36,27 @@ def run(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.report.content import read_runs
     from eager_lmeval.commands.writing import print_text, save_text
 
-    scored = read_runs(args.runs)
     if args.format == "markdown":
         from eager_lmeval.commands.report.markdown import to_markdown
 
-        text, output = to_markdown(scored), args.output
+        scored = read_runs(args.runs)
+        text, output, remark = to_markdown(scored), args.output, ""
     else:
+        from eager_lmeval.commands.report.packing import MOST_BYTES, Packer
         from eager_lmeval.commands.report.page import to_html
 
+        packer = Packer()
+        scored = read_runs(args.runs, packer)
         text, output = to_html(scored), args.output or Path("report.html")
+        remark = (
+            f"; {packer.shortened} documents have only the ends of their texts, for those before them take "
+            f"{MOST_BYTES >> 20} MB: give fewer runs, or run with --limit"
+            if packer.shortened
+            else ""
+        )
     if output is None:
         print_text(text)
         return 0
     save_text(output, text)
-    print_text(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB\n")
+    print_text(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB{remark}\n")
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,10 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.scoring import COSTS
 from eager_lmeval.scores.stats import bootstrap_interval, known, mean, total
 
-__all__ = ["Estimate", "Flags", "Listed", "Scored", "read_runs"]
+__all__ = ["Estimate", "Flags", "Listed", "Scored", "estimated", "on_shared_documents", "read_runs"]
+
+
+Pack = Callable[[Mapping[str, Any]], str]
 
 
 class Estimate(NamedTuple):
@@ -41,6 +45,10 @@ class Listed(NamedTuple):
     document: Document
     flags: Flags
     grant: int
+    key: str
+    """Equal for the same document of another run."""
+    value: float
+    """Of the run's headline metric."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +81,70 @@ class Scored:
         return ", ".join(values) if values else "–"
 
     @property
+    def forks_take_both(self) -> bool:
+        """Whether it branched as the paper does, so that its sequences are no independent draws."""
+        return any(
+            pool["options"].get("branching", "top2") == "top2" and pool["options"].get("strategy") != "parallel"
+            for pool in self.pools
+        )
+
+    @property
+    def tokens_independent(self) -> int | None:
+        """Tokens of all its sequences had nothing been shared; None where a document does not say."""
+        counted = [listed.document.tokens_independent for listed in self.documents]
+        return None if None in counted else sum(count or 0 for count in counted)
+
+    @property
+    def branching(self) -> str | None:
+        """How it branched where that is not what the paper does; None for `top2` and where nothing branches."""
+        named = self.option("branching")
+        return None if self.option("strategy") == "parallel" or named in ("top2", "None", "–") else named
+
+    @property
     def headline(self) -> str | None:
-        """The metric of the trade-off plot."""
-        return "pass@max" if "pass@max" in self.metrics else next(iter(self.metrics), None)
+        """The metric of the trade-off plot, and of what a second run fixed or broke."""
+        return _headline(self.metrics)
+
+    def higher_is_better(self) -> bool:
+        """Whether that is so of the headline metric; it is where the results do not say."""
+        better = (self.run.results.get("higher_is_better") or {}).get(self.task) or {}
+        return better.get(self.headline) is not False
 
 
-def read_runs(paths: Sequence[Path]) -> list[Scored]:
-    """Every task of every run at the paths, in the order given; UsageError where one cannot be read."""
+def on_shared_documents(entries: Sequence[Scored]) -> tuple[list[list[Listed]], bool]:
+    """Each run's documents that all runs have, or all of its own where they share none; and whether any was left out.
+
+    Runs of different documents say nothing of each other unless they are looked at where they overlap.
+    """
+    keys = [{listed.key for listed in entry.documents} for entry in entries]
+    shared = set.intersection(*keys)
+    kept = [[listed for listed in entry.documents if not shared or listed.key in shared] for entry in entries]
+    return kept, any(own != shared for own in keys)
+
+
+def _headline(metrics: Iterable[str]) -> str | None:
+    names = list(metrics)
+    return "pass@max" if "pass@max" in names else next(iter(names), None)
+
+
+def read_runs(paths: Sequence[Path], pack: Pack | None = None) -> list[Scored]:
+    """Every task of every run at the paths, in the order given; UsageError where one cannot be read.
+
+    ``pack`` is given what a page draws of each document, in the order of the files, and returns what is kept of it.
+    """
     runs = [run for path in paths for run in find_runs(path)]
     unique = {run.results_file.resolve(): run for run in runs}
-    scored = [_score(run, task) for run in unique.values() for task in run.tasks]
+    scored = [_score(run, task, pack) for run in unique.values() for task in run.tasks]
     if not scored:
         raise UsageError(f"{', '.join(map(str, paths))}: the runs scored no task")
     return scored
 
 
-def _score(run: Run, task: str) -> Scored:
+def _score(run: Run, task: str, pack: Pack | None) -> Scored:
     columns: dict[str, list[float]] = {}
     documents: list[Document] = []
     failed: list[bool] = []
+    values: list[Mapping[str, float]] = []
     first_filter: str | None = None
     for sample in iter_samples(run, task):
         name_of_filter = sample.logged["filter"]
@@ -101,17 +154,35 @@ def _score(run: Run, task: str) -> Scored:
         for name, value in metrics.items():
             columns.setdefault(f"{name},{name_of_filter}" if several else name, []).append(value)
         if not several:
-            document = read_document(sample)
+            document = read_document(sample, pack)
             documents.append(document)
             failed.append(_failed(document, metrics))
+            values.append(metrics)
     totals = {name: total(columns.pop(name)) for name in COSTS if name in columns}
+    headline = _headline(columns)
     order = sorted(range(len(documents)), key=lambda place: documents[place].doc_id)
     grants = _grants(run.pools(task), [documents[place] for place in order])
     listed = [
-        Listed(documents[place], _flags(documents[place], grant, failed[place]), grant)
-        for place, grant in zip(order, grants, strict=True)
+        Listed(
+            documents[place],
+            _flags(documents[place], grant, failed[place]),
+            grant,
+            key,
+            values[place].get(headline or "", math.nan),
+        )
+        for place, grant, key in zip(order, grants, _keys([documents[place] for place in order]), strict=True)
     ]
-    return Scored(run, task, {name: _estimate(values) for name, values in columns.items()}, totals, listed)
+    return Scored(run, task, {name: estimated(column) for name, column in columns.items()}, totals, listed)
+
+
+def _keys(documents: Sequence[Document]) -> list[str]:
+    """Hashes, with a number behind those of equal documents."""
+    copies: Counter[str] = Counter()
+    keys = []
+    for document in documents:
+        copies[document.doc_hash] += 1
+        keys.append(f"{document.doc_hash[:16]}-{copies[document.doc_hash]}")
+    return keys
 
 
 def _failed(document: Document, metrics: Mapping[str, float]) -> bool:
@@ -140,5 +211,6 @@ def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -
     return grants
 
 
-def _estimate(values: Sequence[float]) -> Estimate:
+def estimated(values: Sequence[float]) -> Estimate:
+    """The mean of what is defined, with its interval."""
     return Estimate(mean(values), *bootstrap_interval(values), len(known(values)))

@@ -49,14 +49,30 @@ def estimate(value: Estimate) -> str:
 
 def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
-    headings = ["run", "model", "strategy", "M", "θ", "T", *metrics, *COSTS, "seconds"]
+    headings = [
+        "run",
+        "model",
+        "strategy",
+        "M",
+        "θ",
+        "T",
+        *metrics,
+        "n",
+        *COSTS,
+        "tokens a document",
+        "shared",
+        "seconds",
+    ]
     rows = [
         [
             f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
             entry.run.model,
             *(entry.option(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")),
             *(estimate(entry.metrics[name]) if name in entry.metrics else "–" for name in metrics),
+            str(len(entry.documents)),
             *(total(entry, name) for name in COSTS),
+            per_document(entry),
+            shared(entry.totals.get("tokens"), entry.tokens_independent),
             "–" if entry.seconds is None else f"{entry.seconds:.1f}",
         ]
         for entry in entries
@@ -71,6 +87,17 @@ def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
 def total(entry: Scored, name: str) -> str:
     value = entry.totals.get(name, math.nan)
     return "–" if math.isnan(value) else f"{value:,.0f}"
+
+
+def per_document(entry: Scored) -> str:
+    """Tokens of a document on average."""
+    tokens = entry.totals.get("tokens", math.nan)
+    return "–" if math.isnan(tokens) else f"{tokens / len(entry.documents):,.0f}"
+
+
+def shared(tokens: float | None, independent: int | None) -> str:
+    """The part of the tokens that nobody had to decode because sequences share their beginnings."""
+    return "–" if not independent or tokens is None else f"{1 - tokens / independent:.0%}"
 
 
 def _details(entry: Scored, number: int) -> list[str]:

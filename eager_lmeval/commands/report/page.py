@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import zlib
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 from eager_lmeval.commands.report import markdown
-from eager_lmeval.commands.report.content import Listed, Scored
+from eager_lmeval.commands.report.content import Listed, Scored, estimated, on_shared_documents
+from eager_lmeval.commands.report.packing import pack
 from eager_lmeval.commands.report.plots import Point, histogram, scatter
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
+from eager_lmeval.scores.stats import mean
 
 __all__ = ["to_html"]
 
-_SNIPPET = 160
+_SCRIPTS = ("elements.js", "picture.js", "texts.js", "document.js", "page.js")
+"""One script of several files: what each defines, the later ones use."""
+_FIRST = ("pass@max", "cons_w@max", "pass_rate_w")
+"""Metrics whose columns stand at the left, as far as there are any."""
 
 
 def to_html(scored: Sequence[Scored]) -> str:
@@ -28,7 +32,7 @@ def to_html(scored: Sequence[Scored]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    script = _resource("page.js")
+    script = "".join(['"use strict";\n(() => {\n', *map(_resource, _SCRIPTS), "})();\n"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     entries = list(scored)
     return environment.from_string(_resource("page.html.jinja")).render(
@@ -37,9 +41,9 @@ def to_html(scored: Sequence[Scored]) -> str:
         style=Markup(_resource("page.css")),
         tasks=[_task(name, entries) for name in dict.fromkeys(entry.task for entry in entries)],
         runs=[_run(number, entry) for number, entry in enumerate(entries, 1)],
-        index=Markup(_pack([_index(entry) for entry in entries])),
+        index=Markup(pack([_index(number, entry) for number, entry in enumerate(entries, 1)])),
         documents=[
-            (f"{place}-{listed.document.doc_id}", Markup(_pack(_details(listed))))
+            (f"{place}-{listed.document.doc_id}", Markup(listed.document.packed or ""))
             for place, entry in enumerate(entries)
             for listed in entry.documents
         ],
@@ -51,60 +55,73 @@ def _resource(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _pack(data: object) -> str:
-    """zlib and base64: no character of it means anything in HTML."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 6)).decode()
-
-
 def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
     from markupsafe import Markup
 
     entries = [(number, entry) for number, entry in enumerate(scored, 1) if entry.task == name]
     metrics = list(dict.fromkeys(metric for _, entry in entries for metric in entry.metrics))
-    metrics.sort(key=lambda metric: metric != entries[0][1].headline)  # the one that the plots show comes first
+    first = [metric for metric in _FIRST if metric in metrics] or metrics[:1]
     return {
         "name": name,
-        "metrics": metrics,
-        "totals": COSTS,
-        "rows": [
-            {
-                "number": number,
-                "model": entry.run.model,
-                "options": [
-                    entry.option(option)
-                    for option in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")
-                ],
-                "metrics": [entry.metrics.get(metric) for metric in metrics],
-                "totals": [markdown.total(entry, total) for total in COSTS],
-                "seconds": entry.seconds,
-                "labels_used": entry.labels_used,
-            }
-            for number, entry in entries
-        ],
-        "plots": [Markup(plot) for plot in _trade_offs(entries) if plot],
+        "first": first,
+        "others": [metric for metric in metrics if metric not in first],
+        "rows": [_row(number, entry) for number, entry in entries],
+        "plots": [{"svg": Markup(svg), "note": note} for svg, note in _trade_offs(entries) if svg],
         "labels_used": any(entry.labels_used for _, entry in entries),
+        "top2": any(entry.forks_take_both for _, entry in entries),
     }
 
 
-def _trade_offs(entries: list[tuple[int, Scored]]) -> list[str]:
+def _row(number: int, entry: Scored) -> dict[str, Any]:
+    tokens, independent = entry.totals.get("tokens"), entry.tokens_independent
+    return {
+        "number": number,
+        "model": entry.run.model,
+        "strategy": entry.option("strategy"),
+        "branching": entry.branching,
+        "options": [entry.option(option) for option in ("max_sequences", "entropy_threshold", "temperature", "seed")],
+        "metrics": entry.metrics,
+        "documents": len(entry.documents),
+        "totals": [markdown.total(entry, total) for total in COSTS],
+        "tokens_each": markdown.per_document(entry),
+        "shared": markdown.shared(tokens, independent),
+        "independent": independent,
+        "seconds": entry.seconds,
+        "labels_used": entry.labels_used,
+    }
+
+
+def _trade_offs(entries: list[tuple[int, Scored]]) -> list[tuple[str, str]]:
+    """The plots, each with what has to be said of it where the runs are not of the same documents."""
     headline = entries[0][1].headline
-    if headline is None:
+    entries = [(number, entry) for number, entry in entries if headline is not None and headline in entry.metrics]
+    if not entries:
         return []
+    kept, unequal = on_shared_documents([entry for _, entry in entries])
+    note = ""
+    if unequal and len({listed.key for documents in kept for listed in documents}) == len(kept[0]):
+        note = (
+            f"The runs are of different documents. Shown is each on the {len(kept[0])} documents that all of them have."
+        )
+    elif unequal:
+        counts = ", ".join(f"#{number}: {len(documents)}" for (number, _), documents in zip(entries, kept, strict=True))
+        note = f"No document is in all runs, so the points cannot be compared: each is on its own documents ({counts})."
     plots = []
     for cost in ("tokens", "sequences"):
-        points = [
-            Point(
-                entry.totals.get(cost, float("nan")),
-                *entry.metrics[headline][:3],
-                name=f"#{number}",
-                strategy=entry.option("strategy"),
-                hollow=entry.labels_used,
+        points = []
+        for (number, entry), documents in zip(entries, kept, strict=True):
+            costs = [getattr(one.document, "tokens" if cost == "tokens" else "num_sequences") for one in documents]
+            found = estimated([listed.value for listed in documents])
+            points.append(
+                Point(
+                    math.nan if None in costs else mean(costs),
+                    *found[:3],
+                    name=f"#{number}",
+                    strategy=entry.option("strategy"),
+                    hollow=entry.labels_used,
+                )
             )
-            for number, entry in entries
-            if headline in entry.metrics
-        ]
-        plots.append(scatter(points, cost, headline))
+        plots.append((scatter(points, f"{cost} a document", headline or ""), note))
     return plots
 
 
@@ -118,6 +135,7 @@ def _run(number: int, entry: Scored) -> dict[str, Any]:
         "task": entry.task,
         "model": entry.run.model,
         "strategy": entry.option("strategy"),
+        "branching": entry.branching,
         "file": entry.run.results_file.name,
         "ledgers": [pool["ledger"] for pool in entry.pools if pool["ledger"]],
         "lines": markdown.ledger_lines(entry),
@@ -129,26 +147,29 @@ def _run(number: int, entry: Scored) -> dict[str, Any]:
     }
 
 
-def _index(entry: Scored) -> dict[str, Any]:
+def _index(number: int, entry: Scored) -> dict[str, Any]:
     return {
-        "documents": [
-            {
-                "id": listed.document.doc_id,
-                "snippet": listed.document.question[:_SNIPPET],
-                "search": "\n".join(
-                    [listed.document.question, listed.document.label or "", *listed.document.answers]
-                ).lower(),
-                "n": listed.document.num_sequences,
-                "c": listed.document.num_correct,
-                "tokens": listed.document.tokens,
-                "flags": {name: True for name, set_ in listed.flags._asdict().items() if set_},
-                "grant": listed.grant,
-            }
-            for listed in entry.documents
-        ]
+        "number": number,
+        "name": " ".join(filter(None, [f"#{number}", entry.option("strategy"), entry.branching])),
+        "task": entry.task,
+        "metric": entry.headline,
+        "better": 1 if entry.higher_is_better() else -1,
+        "documents": [_entry(listed) for listed in entry.documents],
     }
 
 
-def _details(listed: Listed) -> dict[str, Any]:
+def _entry(listed: Listed) -> dict[str, Any]:
     document = listed.document
-    return {"question": document.question, "label": document.label, "sequences": document.sequences}
+    return {
+        "id": document.doc_id,
+        "key": listed.key,
+        "title": document.title,
+        "search": document.search,
+        "n": document.num_sequences,
+        "c": document.num_correct,
+        "tokens": document.tokens,
+        "independent": document.tokens_independent,
+        "value": None if math.isnan(listed.value) else listed.value,
+        "flags": {name: True for name, set_ in listed.flags._asdict().items() if set_},
+        "grant": listed.grant,
+    }

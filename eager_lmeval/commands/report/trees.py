@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eager_lmeval.algorithm.tree import parent_path
+from eager_lmeval.commands.report.prompts import find_question
 from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.samples import Sample
 from eager_lmeval.scores.scoring import Rules, answer_text
@@ -16,8 +18,8 @@ __all__ = ["Document", "read_document"]
 
 _GRADED_AGAIN = frozenset({"math", "choice", "exact"})
 """Verifiers that only read a text. Others may run what a model wrote, which nobody asks for who opens a report."""
-_BINS = 96
-"""Points of a sequence's entropy curve; a bin shows its highest entropy."""
+_BEFORE, _AFTER = 64, 40
+"""Characters shown before a fork, and of what each of its sides goes on with."""
 
 
 @dataclass(frozen=True)
@@ -25,46 +27,61 @@ class Document:
     """One document: what a list shows of it, and its tree for when it is opened."""
 
     doc_id: int
-    question: str
-    label: str | None
+    doc_hash: str
+    title: str
+    search: str
+    """What a search looks through: the question, the label and the answers."""
     max_sequences: int | None
     pool_key: tuple[Any, ...]
     """What tells the pools of a task apart."""
-    sequences: list[dict[str, Any]]
     num_sequences: int
     num_correct: int | None
     """None where the file has no label to grade with."""
     tokens: int | None
+    tokens_independent: int | None
+    """What its sequences would have cost had nothing been shared."""
     truncated: int
-    answers: list[str]
     branch_positions: list[int]
+    packed: str | None
+    """What the page draws of it (`packing`); None where nobody asked for that."""
 
 
-def read_document(sample: Sample) -> Document:
+def read_document(sample: Sample, pack: Callable[[Mapping[str, Any]], str] | None) -> Document:
     """A sample with or without a tree; without one its responses stand as sequences of unknown cost."""
     record: Mapping[str, Any] = sample.tree or _plain(sample.logged)
     sequences: list[Mapping[str, Any]] = record["sequences"]
     label, graded = _grade(sample.column, record)
-    places = {tuple(sequence["path"]): place for place, sequence in enumerate(sequences)}
-    shown = []
-    for sequence, grade in zip(sequences, graded, strict=True):
-        at = sequence.get("branch_at")
-        parent = None if at is None else places.get(parent_path(tuple(sequence["path"]), at))
-        shown.append(_shown(sequence, None if parent is None else sequences[parent], parent, grade))
     known = [grade for grade in graded if grade is not None]
+    answers = dict.fromkeys(grade.answer for grade in known if grade.answer is not None)
+    prompt = _prompt(sample.logged)
+    question = find_question(prompt, sample.logged["doc"])
+    lengths = [sequence.get("num_tokens") for sequence in sequences]
     return Document(
         doc_id=sample.logged["doc_id"],
-        question=_question(sample.logged),
-        label=label,
+        doc_hash=sample.logged["doc_hash"],
+        title=question.title,
+        search="\n".join([prompt[question.start : question.end], label or "", *answers]).lower(),
         max_sequences=record.get("max_sequences"),
         pool_key=pool_key(record),
-        sequences=shown,
         num_sequences=len(sequences),
         num_correct=sum(grade.correct for grade in known) if known else None,
         tokens=record.get("tokens"),
+        tokens_independent=None if None in lengths else sum(lengths),  # type: ignore[arg-type]  # no None is left
         truncated=sum(sequence.get("finish") == "length" for sequence in sequences),
-        answers=list(dict.fromkeys(grade.answer for grade in known if grade.answer is not None)),
         branch_positions=[sequence["branch_at"] for sequence in sequences if sequence.get("branch_at") is not None],
+        packed=pack
+        and pack(
+            {
+                "prompt": prompt,
+                "question": [question.start, question.end],
+                "label": label,
+                "strategy": record.get("strategy"),
+                "threshold": record.get("entropy_threshold"),
+                "rounds": record.get("rounds"),
+                "settled": record.get("settled"),
+                "sequences": _shown(sequences, graded),
+            }
+        ),
     )
 
 
@@ -93,38 +110,69 @@ def _grade(column: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | 
         return label, ungraded
 
 
-def _shown(
-    sequence: Mapping[str, Any], parent: Mapping[str, Any] | None, parent_place: int | None, grade: Graded | None
-) -> dict[str, Any]:
-    """What the page needs; ``text`` begins at ``cut``, where it leaves the parent's text."""
-    text: str = sequence["text"]
-    cut = _common(text, parent["text"]) if parent else 0
-    shown = {
+def _shown(sequences: Sequence[Mapping[str, Any]], graded: Sequence[Graded | None]) -> list[dict[str, Any]]:
+    """What the page needs of each; ``text`` begins at ``cut``, where it leaves the parent's text."""
+    places = {tuple(sequence["path"]): place for place, sequence in enumerate(sequences)}
+    shown = []
+    for sequence, grade in zip(sequences, graded, strict=True):
+        at = sequence.get("branch_at")
+        place = None if at is None else places.get(parent_path(tuple(sequence["path"]), at))
+        parent = None if place is None else sequences[place]
+        cut = _common(sequence["text"], parent["text"]) if parent else 0
+        shown.append(_one(sequence, cut) | {"parent": place, "fork": _fork(sequence, parent, cut) if parent else None})
+        if grade:
+            shown[-1] |= {"correct": grade.correct, "answer": grade.answer, "class": grade.answer_class}
+    return shown
+
+
+def _one(sequence: Mapping[str, Any], cut: int) -> dict[str, Any]:
+    entropies = [round(100 * entropy) for entropy in sequence.get("entropies") or []]
+    return {
         "path": sequence["path"],
-        "parent": parent_place,
         "cut": cut,
-        "text": text[cut:],
+        "text": sequence["text"][cut:],
+        "chars": sequence.get("token_chars"),
         "answerAt": sequence.get("answer_at"),
         "finish": sequence.get("finish"),
         "tokens": sequence.get("num_tokens"),
         "at": sequence.get("branch_at"),
-        "entropy": sequence.get("branch_entropy"),
         "weight": sequence.get("weight"),
+        "copies": sequence.get("copies"),
         "meanEntropy": sequence.get("mean_entropy"),
-        "curve": _curve(sequence.get("entropies") or []),
+        "entropies": entropies,
+        "bin": 1,
     }
-    if parent and sequence.get("branch_at") is not None:
-        own_from = parent.get("branch_at") or 0
-        shown["taken"] = _token(sequence, 0)
-        shown["notTaken"] = _token(parent, sequence["branch_at"] - own_from)
-    if grade:
-        shown |= {"correct": grade.correct, "answer": grade.answer, "class": grade.answer_class}
-    return shown
 
 
-def _token(sequence: Mapping[str, Any], place: int) -> int | None:
-    ids = sequence.get("token_ids") or []
-    return ids[place] if 0 <= place < len(ids) else None
+def _fork(sequence: Mapping[str, Any], parent: Mapping[str, Any], cut: int) -> dict[str, Any]:
+    """A fork in words: what stood before it, and on either side the token and what came after it.
+
+    Without the record's ``token_chars`` the sides begin where the texts differ, which may be inside of the token.
+    """
+    at = sequence["branch_at"]
+    took, went_on = _span(sequence, at), _span(parent, at)
+    logprob = sequence.get("branch_logprob")
+    return {
+        "entropy": sequence.get("branch_entropy"),
+        "p": None if logprob is None else round(math.exp(min(0.0, logprob)), 6),
+        "before": sequence["text"][max(0, (took[0] if took else cut) - _BEFORE) : took[0] if took else cut],
+        "took": _side(sequence["text"], took or (cut, cut)),
+        "wentOn": _side(parent["text"], went_on or (cut, cut)),
+    }
+
+
+def _side(text: str, token: tuple[int, int]) -> list[str]:
+    start, end = token
+    return [text[start:end], text[end : end + _AFTER]]
+
+
+def _span(sequence: Mapping[str, Any], at: int) -> tuple[int, int] | None:
+    """Where in its text a sequence's token ``at`` stands, its own; None where the record does not say."""
+    lengths, place = sequence.get("token_chars"), at - (sequence.get("branch_at") or 0)
+    if lengths is None or not 0 <= place < len(lengths):
+        return None
+    start = len(sequence["text"]) - sum(lengths[place:])
+    return start, start + lengths[place]
 
 
 def _common(text: str, other: str) -> int:
@@ -136,13 +184,7 @@ def _common(text: str, other: str) -> int:
     return low
 
 
-def _curve(entropies: Sequence[float]) -> list[int]:
-    """Hundredths of a nat, at most ``_BINS`` of them."""
-    size = -(-len(entropies) // _BINS) or 1
-    return [round(100 * max(entropies[start : start + size])) for start in range(0, len(entropies), size)]
-
-
-def _question(sample: Mapping[str, Any]) -> str:
+def _prompt(sample: Mapping[str, Any]) -> str:
     """The prompt as the model saw it."""
     arguments = sample.get("arguments")
     if isinstance(arguments, Mapping):
