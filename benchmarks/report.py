@@ -27,10 +27,16 @@ from eager_lmeval.commands.cli import main as eager_lmeval
 WORDS = [f" {a}{b}{c}" for a in "bcdfglmnprst" for b in "aeiou" for c in ("", "n", "rt", "ssing")]
 DISTINCT = 4
 """Trees of a run; more would only take longer to make."""
-WAIT_FOR_TREE = "document.querySelector('#document .facts').textContent.startsWith('Document {} ') && document.querySelector('.course') !== null"
+WAIT_FOR_TREE = (
+    "document.querySelector('#document .facts').textContent.startsWith('Document {} ')"
+    " && document.querySelector('.course') !== null"
+)
 FRAMES = """new Promise((done) => {
   const gaps = []; let before = performance.now(), left = 60;
-  const step = (now) => { gaps.push(now - before); before = now; window.scrollBy(0, 40); if (left--) requestAnimationFrame(step); else done(Math.max(...gaps.slice(1))); };
+  const step = (now) => {
+    gaps.push(now - before); before = now; window.scrollBy(0, 40);
+    if (left--) requestAnimationFrame(step); else done(Math.max(...gaps.slice(1)));
+  };
   requestAnimationFrame(step);
 })"""
 """Scrolls for 60 frames; the longest one in milliseconds."""

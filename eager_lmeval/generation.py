@@ -11,7 +11,7 @@ from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence, Tree
 from eager_lmeval.errors import UsageError
-from eager_lmeval.pools.decoding import Decoding
+from eager_lmeval.pools.decoding import ModelDecoding
 from eager_lmeval.pools.labels import make_judge
 from eager_lmeval.pools.requests import Pool, Request, make_pools
 from eager_lmeval.pools.run import grow_pool
@@ -64,7 +64,7 @@ def generate(
     classify = get_classify(_TASK, pool.options)
     was_training = model.training
     model.train(False)
-    decoding = Decoding(model, tokenizer, None, max_length or _context(model, tokenizer))
+    decoding = ModelDecoding(model, tokenizer, None, max_length or _context(model, tokenizer))
     try:
         engine = decoding.engine(pool.options)
         return grow_pool(pool.prompts, pool.options, engine, judge, classify=classify).trees

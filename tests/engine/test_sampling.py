@@ -295,9 +295,9 @@ def test_a_vocabulary_of_a_real_models_size_is_read_as_the_plain_way_does() -> N
     draws = torch.rand(8, generator=generator, dtype=torch.float64)
     for given_options in ({}, {"top_p": 0.95}, {"top_k": 20, "top_p": 0.9}, {"min_p": 0.02}, {"top_k": 3000}):
         sampling = Sampling(temperature=0.7, **given_options)
-        for row, draw, readout in zip(logits, draws.tolist(), read(logits, draws, sampling), strict=True):
+        for row, drawn, readout in zip(logits, draws.tolist(), read(logits, draws, sampling), strict=True):
             plain = PlainReadout(row, sampling)
-            assert readout.token in plain.tokens([draw], slack=1e-7)[0]
+            assert readout.token in plain.tokens([drawn], slack=1e-7)[0]
             assert readout[1:3] == (plain.first, plain.second)
             assert readout.logprob == pytest.approx(plain.logprobs[readout.token], abs=1e-4)
 
