@@ -5,7 +5,8 @@
 
 One engine of vLLM a model, in this process, so that CPU seconds are those of all its parts. The ways alternate, round
 by round, and ratios are taken within a round; their medians and ranges are printed. The last line of stdout is one JSON
-document. Every sequence has exactly `--new_tokens` tokens: no EOS ends one.
+document. Every sequence has exactly `--new_tokens` tokens: no EOS ends one, but where the harness's own `vllm` looks
+for its text. All prompts have room at once: what is compared is what tokens cost, not how prompts wait for each other.
 
     parallel / repeats   `parallel` over the harness's `--model vllm` with `repeats`, in tokens a CPU second
     parallel / n         `parallel` over one call of `LLM.generate` with n = M, in tokens a CPU second
@@ -58,7 +59,9 @@ class Bench:
     """The ways to samples of one model."""
 
     def __init__(self, model: str, problems: int, samples: int, new_tokens: int) -> None:
-        self.lm = EagerVLLM(model, dtype="float32", enforce_eager=True, max_model_len=new_tokens + 256, max_num_seqs=64)
+        self.lm = EagerVLLM(
+            model, dtype="float32", enforce_eager=True, max_model_len=new_tokens + 256, max_num_seqs=256
+        )
         lines = (paths.tasks_dir() / "eager_demo" / "problems.jsonl").read_text(encoding="utf-8").splitlines()
         questions = [json.loads(line)["question"] for line in lines[:problems]]
         self.contexts = [f"<|user|>{question}<|assistant|>" for question in questions]
@@ -90,7 +93,21 @@ class Bench:
             for place, context in enumerate(self.contexts)
             for _ in range(self.samples)
         ]
-        return self.timed(lambda: (VLLM.generate_until(self.lm, instances, True), self.most)[1])
+        tokens = 0
+        generate = self.lm.model.generate
+
+        def counted(*given: Any, **more: Any) -> Any:
+            nonlocal tokens
+            outputs = generate(*given, **more | {"use_tqdm": False})
+            tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
+            return outputs
+
+        self.lm.model.generate = counted
+        try:
+            spent = self.timed(lambda: len(VLLM.generate_until(self.lm, instances, True)))
+        finally:
+            self.lm.model.generate = generate
+        return spent._replace(tokens=tokens)
 
     def several(self) -> Spent:
         """One call with n = M."""
@@ -98,7 +115,12 @@ class Bench:
             n=self.samples, temperature=TEMPERATURE, max_tokens=self.new_tokens, ignore_eos=True, detokenize=False
         )
         prompts = [TokensPrompt(prompt_token_ids=ids) for ids in self.prompts]
-        return self.timed(lambda: (self.lm.model.generate(prompts, params, use_tqdm=False), self.most)[1])
+
+        def generate() -> int:
+            outputs = self.lm.model.generate(prompts, params, use_tqdm=False)
+            return sum(len(sample.token_ids) for output in outputs for sample in output.outputs)
+
+        return self.timed(generate)
 
     def call_by_call(self, threshold: float) -> Spent:
         """Algorithm 1 around `generate`: a call a token, the sequences of one prompt together, one prompt at a time."""
@@ -123,10 +145,6 @@ class Bench:
             return tokens
 
         return self.timed(grow)
-
-    @property
-    def most(self) -> int:
-        return len(self.contexts) * self.samples * self.new_tokens
 
     def timed(self, work: Callable[[], int]) -> Spent:
         self.lm.model.llm_engine.reset_prefix_cache()
@@ -181,7 +199,7 @@ def measure(bench: Bench, rounds: int, threshold: float) -> dict[str, dict[str, 
         parallel, repeats, several = bench.eager(strategy="parallel"), bench.repeats(), bench.several()
         note("parallel / repeats, tokens a CPU second", tokens_a_second(parallel, repeats))
         note("parallel / n, tokens a CPU second", tokens_a_second(parallel, several))
-        gated = bench.eager(strategy="init", entropy_threshold=9.0)
+        gated = bench.eager(strategy="init", entropy_threshold=9.0, max_sequences=2)
         plain = bench.eager(strategy="parallel", max_sequences=1)
         note("gate and streaming, part of a step", gated.cpu_s / plain.cpu_s - 1)
         for name, given in branching.items():
@@ -203,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["demo", "random"], help="demo, random (25 M), or a folder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--problems", type=int, default=24)
     parser.add_argument("--samples", type=int, default=8, help="M")
     parser.add_argument("--new_tokens", type=int, default=96)
     parser.add_argument("--threshold", type=float, default=0.3, help="θ in nats, of the demo model")
