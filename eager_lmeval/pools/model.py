@@ -123,7 +123,7 @@ class EagerModel(LM):
         pools = make_pools(one_order(by_rank), self._given, gathered[0][0], self)
         truncated = self._truncated_prompts - truncated_before
         if truncated and not self.rank:
-            log.warning("truncation: %d prompts are cut to the last tokens that leave room for max_gen_toks", truncated)
+            log.warning("truncation: %d prompts are cut so that max_gen_toks tokens have room", truncated)
         voters = [get_voter(pool.task, pool.options) for pool in pools]
         classifiers = [get_classify(pool.task, pool.options) for pool in pools]
         runs, engines = [], []
