@@ -1,9 +1,10 @@
-"""Registers our models in releases of the harness that do not look for plugins.
+"""Registers our models and our scorer in releases of the harness that do not look for plugins.
 
 The harness reads the entry points of the group `lm_eval.models` from the release after 0.4.13 on. Earlier ones know
-only the models in their own list, the module `lm_eval.models`. So `eager_lmeval_register.pth`, which Python runs at
-start-up, puts a finder in front of `sys.meta_path` that knows this one module and asks `find_spec` below for it: once
-the harness has imported its list, our names go into its registry as lazy strings, and the finder goes away.
+only the models in their own list, the module `lm_eval.models`; 0.5 knows scorers in one of their own,
+`lm_eval.scorers`, for which no plugins are planned. So `eager_lmeval_register.pth`, which Python runs at start-up, puts
+a finder in front of `sys.meta_path` that knows these two modules and asks `find_spec` below for them: once the harness
+has imported such a list, our names go into its registries as lazy strings, and the finder goes away.
 
 Every interpreter of the environment runs the `.pth`, harness or not, so it imports nothing, this module included, and
 says nothing when the package is gone. With `EAGER_LMEVAL_NO_HOOK` set to anything it does nothing.
@@ -18,10 +19,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["MODELS", "find_spec", "register"]
+__all__ = ["MODELS", "SCORERS", "find_spec", "register"]
 
 MODELS = {"eager": "eager_lmeval.lm:EagerLM", "eager-vllm": "eager_lmeval.lm_vllm:EagerVLLM"}
 """What the harness's registry gets, name to `module:class`; the same as our entry points."""
+SCORERS = {"eager": "eager_lmeval.scorer:EagerScorer"}
+"""Scorers by name, for harnesses that have a registry of them."""
 
 
 def find_spec(
@@ -43,14 +46,18 @@ def find_spec(
 
 
 def register() -> None:
-    """Adds `MODELS` to the harness's registry, unless the harness has plugins or knows the names already."""
+    """Adds `MODELS` and `SCORERS` to the harness's registries, but what it has or finds without us."""
     from lm_eval.api import registry
 
-    if hasattr(registry, "load_plugins"):
-        return
-    for name, target in MODELS.items():
-        if name not in registry.model_registry:
-            registry.model_registry.register(name, target=target)
+    lists = [] if hasattr(registry, "load_plugins") else [(registry.model_registry, MODELS)]
+    if hasattr(registry, "scorer_registry"):
+        import lm_eval.scorers  # noqa: F401  # the harness imports its own only where none are registered yet
+
+        lists.append((registry.scorer_registry, SCORERS))
+    for ours_go_into, names in lists:
+        for name, target in names.items():
+            if name not in ours_go_into:
+                ours_go_into.register(name, target=target)
 
 
 class _RegisteringLoader(Loader):

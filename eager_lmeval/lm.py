@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from lm_eval.api.registry import register_model
-from lm_eval.models.huggingface import HFLM
 
 from eager_lmeval import paths
 from eager_lmeval.errors import UsageError
+from eager_lmeval.harness.models import HFLM
 from eager_lmeval.journal.identity import model_identity
 from eager_lmeval.pools.decoding import ModelDecoding
 from eager_lmeval.pools.model import EagerModel, processes
@@ -50,6 +50,7 @@ class EagerLM(EagerModel, HFLM):
         accelerator = getattr(self, "accelerator", None)
         if accelerator is None or accelerator.num_processes == 1:
             return ALONE
+        self.meet_here()
         return self._join(accelerator.process_index, accelerator.num_processes)
 
     # What the harness lets ranks do together: they wait for each other here, not in a collective that may time out.

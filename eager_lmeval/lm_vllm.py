@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from eager_lmeval import paths
 from eager_lmeval.errors import UsageError
+from eager_lmeval.harness.models import MEETS_AT_MODELS
 from eager_lmeval.journal.identity import served_identity
 from eager_lmeval.pools.model import EagerModel, processes
 from eager_lmeval.processes.ranks import ALONE, HARNESS, Ranks
@@ -93,6 +94,10 @@ class EagerVLLM(EagerModel, VLLM):
     def _join_ranks(self) -> Ranks:
         if processes() == 1:
             return ALONE
+        if not MEETS_AT_MODELS:
+            raise UsageError(
+                f"eager-vllm as {processes()} processes needs lm_eval 0.4.12 or newer: pip install -U lm_eval; or start one"
+            )
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
         return self._join(torch.distributed.get_rank(), torch.distributed.get_world_size())

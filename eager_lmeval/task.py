@@ -7,21 +7,18 @@ of them are in the task's dumped configuration, and of each document in its samp
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, ItemsView, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.api.task import ConfigurableTask
-
 from eager_lmeval.errors import UsageError
+from eager_lmeval.harness.tasks import GenerateTask
 from eager_lmeval.pools.instances import COLUMN, ask_for_trees
 from eager_lmeval.pools.labels import render_label
 from eager_lmeval.scores.scoring import (
     Metric,
     Rules,
-    draws_are_independent,
     figures,
     metrics,
     records,
@@ -29,6 +26,7 @@ from eager_lmeval.scores.scoring import (
     table_metrics,
     variant,
     verifier_of,
+    warn_of_dependent_draws,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EagerTask"]
 
-log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
-
-class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
+class EagerTask(GenerateTask):
     """A generate_until task whose documents are graded by a verifier: ``class: !function eager_lmeval.task.EagerTask``.
 
     ``metadata`` says how: ``label``, a column or a Jinja template over the document, and the ``verifier``'s name. Or
@@ -86,7 +82,7 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
         """Builds the requests, and says before anything is generated for them what could not be graded."""
         super().build_all_requests(**options)
         ask_for_trees(self.instances)
-        if "bypass" in self._metric_fn_list:  # --predict_only
+        if self.predict_only:
             return
         for instance in self.instances:
             try:
@@ -103,22 +99,17 @@ class EagerTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyp
         self._variant = variant(trees)
         for instance, tree in zip(self.instances, trees, strict=True):
             instance.filtered_resps[self._variant] = tree
-        if self._rules.ks and not all(map(draws_are_independent, trees)):
-            log.warning(
-                "task %r: the sequences of a tree are no independent draws, so pass@k and cons@k are not scored; take "
-                "pass_rate_w and cons_w@max, or strategy=parallel (see docs/results.md)",
-                self.config.task,
-            )
+        warn_of_dependent_draws(self.config.task, trees, self._rules)
         instances: list[Instance] = self.instances
         return instances
 
     def aggregation(self) -> dict[str, Callable[[Sequence[Any]], Any]]:
-        if "bypass" in self._metric_fn_list:
+        if self.predict_only:
             return super().aggregation()  # type: ignore[no-any-return]
         return {name: partial(self._aggregate, metric) for name, metric in self._metrics.items()}
 
     def higher_is_better(self) -> dict[str, bool | None]:
-        if "bypass" in self._metric_fn_list:
+        if self.predict_only:
             return super().higher_is_better()  # type: ignore[no-any-return]
         return {name: metric.higher_is_better for name, metric in self._metrics.items()}
 

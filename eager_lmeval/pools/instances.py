@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eager_lmeval.errors import UsageError
+from eager_lmeval.harness.names import list_as_requests_say
 
 __all__ = [
     "COLUMN",
@@ -48,11 +49,15 @@ class MadeWithLabels(UserDict[str, Any]):
     """A request's filtered responses, each under a filter's name that says ``oracle``.
 
     The harness lists every metric under the name of its filter: in the table, in the results file beside the metric,
-    in each sample, and in what it sends to trackers. It takes the names from here.
+    in each sample, and in what it sends to trackers. It takes the names from here, or its scorers ask `listed_as`.
     """
 
     def __setitem__(self, name: str, responses: Any) -> None:
         super().__setitem__(_oracle(name), responses)
+
+    def listed_as(self, name: str) -> str:
+        """What a filter is called here."""
+        return _oracle(name)
 
 
 class LabelMarks:
@@ -97,6 +102,7 @@ class LabelMarks:
 
     def _mark(self, instances: Iterable[Any]) -> None:
         for instance in instances:
+            list_as_requests_say()
             instance.filtered_resps = MadeWithLabels()
             self._marked.append(instance)
 

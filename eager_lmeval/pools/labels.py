@@ -7,12 +7,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lm_eval.utils import env
-
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.errors import UsageError
+from eager_lmeval.harness.templates import environment
 from eager_lmeval.pools.instances import COLUMN
 from eager_lmeval.verify import Verifier, get_verifier
 
@@ -118,7 +117,7 @@ def _render(template: str, doc: Mapping[str, Any]) -> str:
 @functools.lru_cache(maxsize=16)
 def _compiled(template: str) -> Any:
     """The harness's own Jinja, but a null does not become the text None."""
-    return env.overlay(finalize=_not_null).from_string(template)
+    return environment().overlay(finalize=_not_null).from_string(template)
 
 
 def _columns(doc: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ __all__ = [
     "table_metrics",
     "variant",
     "verifier_of",
+    "warn_of_dependent_draws",
 ]
 
 COSTS = ("tokens", "sequences", "branches")
@@ -206,6 +207,16 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
 def draws_are_independent(record: Mapping[str, Any]) -> bool:
     """Whether a record's sequences are independent draws, as pass@k and cons@k need them: no tree's are."""
     return record.get("strategy", "none") in ("none", "parallel")
+
+
+def warn_of_dependent_draws(task: str, trees: Sequence[Mapping[str, Any]], rules: Rules) -> None:
+    """Says which of the metrics that ``rules`` ask for are undefined, because sequences of trees are no such draws."""
+    if rules.ks and not all(map(draws_are_independent, trees)):
+        log.warning(
+            "task %r: the sequences of a tree are no independent draws, so pass@k and cons@k are not scored; take "
+            "pass_rate_w and cons_w@max, or strategy=parallel (see docs/results.md)",
+            task,
+        )
 
 
 def verifier_of(doc: Mapping[str, Any]) -> Verifier:

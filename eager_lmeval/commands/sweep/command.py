@@ -132,13 +132,14 @@ def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Seque
     from lm_eval.loggers import EvaluationTracker
 
     from eager_lmeval.commands.writing import save_text
+    from eager_lmeval.harness.tasks import load_tasks
     from eager_lmeval.lm import EagerLM
 
     try:
         manager = config.process_tasks(config.metadata)
     except ValueError as error:  # a task that is not there
         raise UsageError(f"{error}; a task of your own needs include_path") from error
-    sweep_config.check_tasks(manager.load(config.tasks)["tasks"], config)
+    sweep_config.check_tasks(load_tasks(manager, config.tasks), config)
     of_harness = {"batch_size": config.batch_size, "max_batch_size": config.max_batch_size, "device": config.device}
     lm = EagerLM.create_from_arg_obj(config.model_args, of_harness)
     save_text(output / _SETTINGS, json.dumps(settings, indent=2, default=str) + "\n")
