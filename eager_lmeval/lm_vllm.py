@@ -43,6 +43,7 @@ from lm_eval.models.vllm_causallms import VLLM  # noqa: E402
 from vllm import EngineArgs  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
+from eager_lmeval.engine.vllm.orphans import announce  # noqa: E402
 from eager_lmeval.pools.served import ServedDecoding, arguments_for  # noqa: E402
 
 __all__ = ["EagerVLLM", "own_devices"]
@@ -70,6 +71,7 @@ class EagerVLLM(EagerModel, VLLM):
         arguments = arguments_for(self._given, kwargs, processes(), current_platform.is_cpu())
         folder = str(paths.demo_model_dir()) if pretrained == "demo" else pretrained
         seed = torch.initial_seed()
+        announce()
         with _alone(_engine_size(arguments)):
             super().__init__(folder, **arguments)
         torch.manual_seed(seed)  # vLLM in this process has set its own, and ours is what the harness was given

@@ -22,6 +22,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SlotPr
 
 from eager_lmeval.algorithm.streams import uniforms
 from eager_lmeval.engine.sampling import Sampling, draw, passes
+from eager_lmeval.engine.vllm.orphans import watch
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -71,6 +72,7 @@ class EagerDraws(BatchProcessor, SlotProcessor):
     """Leaves the token that each of our requests draws, and requests of others as they are."""
 
     def __init__(self, vllm_config: Any, device_or_state: Any, is_pin_memory: bool | None = None) -> None:
+        watch()
         self._rows: dict[int, tuple[Order, int, list[int]]] = {}
         """One runner's batch, by row: the order, the index of the first token to come, and those that came."""
         self._slots: dict[int, Order] = {}

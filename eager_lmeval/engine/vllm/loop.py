@@ -170,9 +170,7 @@ class Engine:
         return self._next[0] if self._next else None
 
     def _reserved(self, tenant: Tenant) -> int:
-        """Places that a prompt's sequences take; behind an open gate those of all that it may have, which wait for each
-        other.
-        """
+        """Places that a prompt's sequences take, behind an open gate those of all that it may have."""
         growth = tenant.growth
         branching = growth.run.branching
         if isinstance(branching, GateSettings) and not growth.closed:
@@ -292,6 +290,13 @@ class Engine:
                 self._follow(tenant, sequence)
         for stream in list(tenant.streams.values()):
             self._run_out(stream)
+        for stream in tenant.streams.values():
+            if stream.ended and not stream.ahead:
+                raise RuntimeError(
+                    f"vLLM ended a request after {len(stream.sequence.tokens)} generated tokens, before the sequence's "
+                    f"end (sequence {list(stream.sequence.path)} of document {growth.run.prompt.doc_id}); its own log "
+                    f"says why"
+                )
         if growth.done:
             self._finish(tenant)
 

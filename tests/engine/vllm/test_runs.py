@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import IN_PROCESS
 from lm_eval import simple_evaluate
@@ -112,7 +113,11 @@ def test_a_killed_run_is_resumed_where_it_was(tmp_path: Path, expected: dict[int
         while journal_lines(journal) < 4 and process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         assert process.poll() is None, "it was to be killed before it ended"
+        engine = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
+    assert engine
+    _, left = psutil.wait_procs(engine, timeout=120)
+    assert not left, "vLLM's processes outlive a killed run"
     kept = journal_lines(journal)
     results = finish(tmp_path / "resumed", 1, journal=journal)
     assert shapes(tmp_path / "resumed") == expected
