@@ -1,7 +1,7 @@
 """vLLM's processes end when the one that started them has been killed: they would hold the device's memory for ever.
 
 A process that ends by itself takes them along. One that is killed cannot, and vLLM's engine then waits for requests
-that never come, while the run that resumes finds no memory. So each worker watches the process that asked for the engine.
+that never come, while the run that resumes finds no memory. So each worker watches who asked for the engine.
 """
 
 from __future__ import annotations
