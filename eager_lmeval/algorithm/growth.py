@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from eager_lmeval.algorithm.branching import SplitSettings, deal, near_split, opens, shift, strata_of
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
 from eager_lmeval.algorithm.readout import Readout
-from eager_lmeval.algorithm.tree import Prompt, Sequence
+from eager_lmeval.algorithm.tree import UNCERTAIN_NATS, Prompt, Sequence
 from eager_lmeval.errors import UsageError
 
 __all__ = ["Fork", "Growth", "Itinerary", "Run", "RunSource", "Stopper"]
@@ -166,6 +166,9 @@ class Growth:
             sequence.logprob += logprob
             sequence.entropies.append(readout.entropy)
             sequence.entropy_sum += readout.entropy
+            if readout.entropy >= UNCERTAIN_NATS:
+                at = len(sequence.tokens) - 1
+                sequence.likeliest.append((at, round(readout.p_first, 3), round(readout.p_second, 3)))
         self.sequences.extend(fork.child for fork in forks)
         for sequence in (*active, *(fork.child for fork in forks)):
             self._stopper.observe(self.run.prompt, sequence)

@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["FinishReason", "Path", "Prompt", "Sequence", "Tree", "parent_path"]
+__all__ = ["UNCERTAIN_NATS", "FinishReason", "Path", "Prompt", "Sequence", "Tree", "parent_path"]
 
 Path = tuple[int, ...]
 FinishReason = Literal["stop", "length"]
 
 RECORD_FORMAT = 2
 """Version of the JSON record of a tree. 2 added ``copies``, and what a run's strategy says of the tree."""
+UNCERTAIN_NATS = 0.1
+"""The entropy from which on a position's two largest probabilities are kept, for forecasts of other thresholds."""
 READABLE_FORMATS = (1, 2)
 """The versions that readers know; what an older one lacks stands for a tree without copies."""
 
@@ -66,6 +68,9 @@ class Sequence:
     """Top-K entropy in nats at each position it decoded itself: a root's from index 0 on, a child's from the one after
     its fork, whose own entropy is ``branch_entropy`` and stands in its parent's list. Positions that came without one
     (`Growth.extend`) are the last."""
+    likeliest: list[tuple[int, float, float]] = field(default_factory=list)
+    """Of those positions the uncertain ones (`UNCERTAIN_NATS`): the index, and the probabilities of the two most likely
+    tokens (SPEC 4), to three digits."""
     entropy_sum: float = 0.0
     """Sum of the entropies over all its positions, shared ones included; NaN where not all are known."""
     logprob: float = 0.0
@@ -205,6 +210,7 @@ class Tree:
                     "logprob": _known(sequence.logprob),
                     "token_ids": sequence.tokens[sequence.own_from :],
                     "entropies": [round(entropy, 4) for entropy in sequence.entropies],
+                    "likeliest": [list(one) for one in sequence.likeliest],
                 }
                 for sequence, weight in zip(self.sequences, self.weights(), strict=True)
             ],

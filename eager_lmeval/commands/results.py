@@ -24,6 +24,9 @@ class _Options(TypedDict):
     entropy_threshold: NotRequired[Finite | None]
     temperature: Finite
     seed: NotRequired[int]
+    branching: NotRequired[Literal["top2", "systematic", "none"]]
+    fan_out: NotRequired[Annotated[Count, Field(ge=2)] | None]
+    settled_at: NotRequired[Annotated[Finite, Field(gt=0.5, lt=1)]]
     count: NotRequired[Literal["all", "active"]]
     branch_window: NotRequired[Count | None]
     dynamic_percentile: NotRequired[Annotated[Finite, Field(ge=0, le=100)] | None]

@@ -206,6 +206,7 @@ def _pack(sequence: Sequence) -> dict[str, Any]:
         "logprob": sequence.logprob,
         "tokens": sequence.tokens[sequence.own_from :],
         "entropies": sequence.entropies,
+        "likeliest": sequence.likeliest,
     }
 
 

@@ -40,6 +40,7 @@ AS_LOGGED = ConfigDict(extra="allow", strict=True)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Nats = Annotated[float, Field(allow_inf_nan=False, ge=-1, le=1000)]
 """An entropy; the bounds only keep out what no model gives."""
+Share = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """What a float holds exactly."""
 
@@ -64,6 +65,7 @@ class LoggedSequence(TypedDict):
     token_ids: NotRequired[list[Count]]
     entropies: NotRequired[list[Nats]]
     token_chars: NotRequired[list[Count] | None]
+    likeliest: NotRequired[list[tuple[Count, Share, Share]]]
 
 
 class LoggedTree(TypedDict):

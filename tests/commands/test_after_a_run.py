@@ -19,8 +19,11 @@ from lm_eval.tasks import TaskManager
 
 from eager_lmeval import paths
 from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.commands.calibrate.command import gate_of
-from eager_lmeval.commands.calibrate.pilot import forecast, read_pilot
+from eager_lmeval.commands.calibrate.examples import read_pilot
+from eager_lmeval.commands.calibrate.pilot import forecast
+from eager_lmeval.commands.calibrate.splits import Splits
 from eager_lmeval.commands.cli import main
 from eager_lmeval.commands.report.content import read_runs
 from eager_lmeval.commands.runs import find_run
@@ -78,6 +81,47 @@ def test_a_pilot_of_fewer_sequences_predicts_tokens_within_15_percent_at_five_th
         assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
 
 
+@pytest.mark.parametrize("most", [4, 8, 16])
+def test_a_pilot_predicts_the_tokens_of_systematic_trees_within_15_percent_at_five_thresholds(
+    evaluate: Any, pilot: Path, most: int
+) -> None:
+    """From a pilot of another branching; at 8 with `fan_out`."""
+    run, _ = find_run(pilot)
+    prompts = read_pilot(run, "eager_demo")
+    options: dict[str, Any] = {"fan_out": 2} if most == 8 else {}
+    for threshold in THRESHOLDS:
+        given = {"branching": "systematic", "max_sequences": most, "entropy_threshold": threshold}
+        real = evaluate(**given, **options)["results"]["eager_demo"]
+        predicted = forecast(prompts, Splits(threshold, most, **options))
+        assert predicted.tokens * DOCUMENTS == pytest.approx(real["tokens,none"], rel=0.15)
+        assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
+
+
+def test_calibrate_predicts_systematic_trees_says_what_saves_and_writes_how_to_branch(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "chosen.yaml"
+    command = ["calibrate", str(pilot), "--branching", "systematic", "--fan_out", "2,none", "--max_sequences", "8"]
+    assert main([*command, "--thresholds", "0.5,1.5", "--target-saving", "35%", "--write", str(written)]) == 0
+    said = capsys.readouterr().out
+    assert "at equal error" in said
+    assert "Branching saves here" in said
+    config = EvaluatorConfig.from_config(written)
+    assert config.model_args["branching"] == "systematic"
+    assert config.model_args["fan_out"] == 2  # without it, no θ of the two saves so much
+    resolve({name: value for name, value in config.model_args.items() if name != "pretrained"})
+
+
+def test_a_pilot_without_probabilities_predicts_no_systematic_tree(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pilot, tmp_path / "older")
+    (file,) = (tmp_path / "older").rglob("samples_*.jsonl")
+    file.write_text(file.read_text(encoding="utf-8").replace("likeliest", "unknown"), encoding="utf-8")
+    assert main(["calibrate", str(tmp_path / "older"), "--branching", "systematic"]) == 2
+    assert "make the pilot again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options",
     [{"dynamic_percentile": 99.0}, {"dynamic_percentile": 90.0}, {"count": "active"}, {"branch_window": 10}],
@@ -109,7 +153,7 @@ def test_calibrate_recommends_and_writes_a_configuration_that_the_harness_reads(
     written = tmp_path / "chosen.yaml"
     command = ["calibrate", str(pilot), "--max_sequences", "8", "--target-saving", "30%", "--write", str(written)]
     assert main(command) == 0
-    assert "Recommended: entropy_threshold=" in capsys.readouterr().out
+    assert "Recommended: branching=top2,entropy_threshold=" in capsys.readouterr().out
     config = EvaluatorConfig.from_config(written)
     assert config.tasks == ["eager_demo"]
     assert config.model_args["max_sequences"] == 8
@@ -178,6 +222,8 @@ def test_a_task_with_several_sets_of_options_is_refused(
     ("arguments", "said"),
     [
         (["--write", "x.yaml"], "--write needs --target-tokens or --target-saving"),
+        (["--branching", "top2", "--fan_out", "2"], "--fan_out belongs to --branching systematic"),
+        (["--branching", "systematic", "--thresholds", "0.05"], "--thresholds 0.05 is below 0.1 nats"),
         (["--task", "another"], "the pilot has no task 'another'; it has eager_demo"),
     ],
 )

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
 from eager_lmeval.commands.calibrate import pilot
-from eager_lmeval.commands.calibrate.pilot import Example, PilotPrompt, forecast
+from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
+from eager_lmeval.commands.calibrate.pilot import forecast, forecast_rounds
+from eager_lmeval.commands.calibrate.splits import Branch, Splits, dealt, play_splits
 
 
 @dataclasses.dataclass
@@ -74,8 +76,7 @@ RULES = st.builds(
 @settings(max_examples=300, deadline=None)
 def test_the_replay_equals_the_gate_step_by_step(seed: int, rules: GateSettings) -> None:
     prompt = random_prompt(seed)
-    hesitations = [np.flatnonzero(example.entropies >= rules.threshold).tolist() for example in prompt.examples]
-    fast = pilot._Play(prompt, hesitations, rules, np.random.default_rng(seed)).run()
+    fast = pilot._Play(prompt, rules, np.random.default_rng(seed)).run()
     assert fast == step_by_step(prompt, rules, np.random.default_rng(seed))
 
 
@@ -95,3 +96,52 @@ def test_what_is_saved_is_a_share_of_independent_samples() -> None:
     never = forecast([prompt], GateSettings(1.0, 4))
     assert (never.sequences, never.tokens, never.parallel_tokens) == (1, 10, 40)
     assert never.saving == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("copies", "strata"), [(8, 8), (8, 2), (7, 3), (2, 2)])
+@pytest.mark.parametrize(
+    ("first", "second"), [(0.5, 0.5), (0.6, 0.2), (0.2, 0.2), (0.1, 0.1), (0.999, 0.001), (1.0, 0.0)]
+)
+def test_copies_are_dealt_as_the_two_largest_probabilities_say(
+    copies: int, strata: int, first: float, second: float
+) -> None:
+    """The mean share of the parts is seeded; 4 standard errors of 2,000 deals are passed once in 16,000 settings."""
+    rng = np.random.default_rng(5)
+    deals = [dealt(copies, strata, first, second, rng) for _ in range(2000)]
+    assert all(sum(deal) == copies and deal == sorted(deal, reverse=True) for deal in deals)
+    assert max(map(len, deals)) <= strata
+    hit = sum(min(1.0, strata * p) for p in probabilities(first, second))
+    parts = np.array([len(deal) for deal in deals])
+    assert parts.mean() == pytest.approx(hit, abs=4 * parts.std() / np.sqrt(2000) + 1e-3)
+
+
+def probabilities(first: float, second: float) -> list[float]:
+    """The two, and a tail that falls off geometrically and makes the sum 1."""
+    rest = 1 - first - second
+    falls = rest / (rest + second) if rest > 1e-12 else 0.0
+    return [first, second, *(rest * (1 - falls) * falls**place for place in range(1000))]
+
+
+def test_a_tree_without_uncertain_tokens_is_one_branch_and_one_without_certain_ones_separates_at_once() -> None:
+    sure = Example(np.zeros(10), 10, correct=True)
+    unsure = Example(np.full(10, 2.0), 10, dict.fromkeys(range(10), (0.01, 0.01)), correct=False)
+    rng = np.random.default_rng(0)
+    assert play_splits(PilotPrompt([sure], np.ones(1)), Splits(1.0, 8), rng) == [Branch(sure, 10, 8)]
+    assert play_splits(PilotPrompt([unsure], np.ones(1)), Splits(1.0, 8), rng) == [Branch(unsure, 10, 1)] * 8
+    thought = Example(np.full(10, 2.0), 0, unsure.likeliest, correct=False)
+    assert play_splits(PilotPrompt([thought], np.ones(1)), Splits(1.0, 8), rng) == [Branch(thought, 10, 8)]
+
+
+def test_copies_that_never_separate_are_as_precise_as_one_sample() -> None:
+    examples = [Example(np.zeros(10), 10, correct=correct) for correct in (True, False)]
+    found = forecast([PilotPrompt(examples, np.full(2, 0.5))] * 200, Splits(1.0, 8))
+    assert found.variance / found.parallel_variance == pytest.approx(8, rel=0.15)
+    assert found.saving == pytest.approx(7 / 8)
+
+
+def test_rounds_end_where_the_vote_is_settled() -> None:
+    one_mind = PilotPrompt([Example(np.zeros(10), 10, answer=0)], np.ones(1))
+    assert forecast_rounds([one_mind], 32, 0.95) == 80  # a round of 8 is settled
+    assert forecast_rounds([one_mind], 4, 0.95) == 40  # four of one mind settle it
+    at_odds = PilotPrompt([Example(np.zeros(10), 10, answer=None)], np.ones(1))
+    assert forecast_rounds([at_odds], 32, 0.95) == 320

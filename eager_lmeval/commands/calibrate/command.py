@@ -1,4 +1,4 @@
-"""`eager-lmeval calibrate`: chooses θ from a small pilot run, before money is spent on the whole one."""
+"""`eager-lmeval calibrate`: chooses θ, M and `fan_out` from a small pilot, before money is spent on the whole run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from eager_lmeval.algorithm.gate import GateSettings
-    from eager_lmeval.commands.calibrate.pilot import Forecast, PilotPrompt
+    from eager_lmeval.commands.calibrate.examples import PilotPrompt
+    from eager_lmeval.commands.calibrate.pilot import Forecast
     from eager_lmeval.commands.runs import Run
 
     Predict = Callable[[float], Forecast]
@@ -28,8 +29,10 @@ ROWS = 10
 """Thresholds that are shown where none are given."""
 STEP_NATS = 0.01
 """How finely θ is chosen."""
-_CHOSEN = ("strategy", "max_sequences", "entropy_threshold")
+_CHOSEN = ("strategy", "max_sequences", "entropy_threshold", "branching", "fan_out")
 """Options that the written configuration gets from here; the others are the pilot's."""
+_WORTHWHILE = 0.1
+"""Share of the tokens from which on a saving is called one."""
 
 
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,9 +49,21 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--task", help="the pilot's task, if it has several")
     parser.add_argument("--thresholds", type=numbers, metavar="θ,…", help="in nats; default: from the pilot")
     parser.add_argument("--max_sequences", type=counts, metavar="M,…", help="default: the pilot's")
+    parser.add_argument(
+        "--branching", choices=("top2", "systematic"), help="default: the pilot's; systematic if it did not branch"
+    )
+    parser.add_argument(
+        "--fan_out",
+        type=amounts.argument(amounts.listed(_fan_out)),
+        metavar="F,…",
+        help="systematic: the most tokens that a sequence splits into, or none; default: none,2",
+    )
     parser.add_argument("--prompts", type=count, metavar="D", help="prompts of the whole run; default: the task's")
     target = parser.add_mutually_exclusive_group()
-    chosen = "of several M, the one with the most sequences. Of --thresholds if they are given, else to 0.01 nat"
+    chosen = (
+        "of several M and fan_out, the one with the smallest error, or without labels the most sequences. Of "
+        "--thresholds if they are given, else to 0.01 nat"
+    )
     target.add_argument(
         "--target-tokens",
         type=number,
@@ -72,10 +87,14 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the forecasts, and a recommendation where a target was given; 1 if no θ reaches the target."""
-    from eager_lmeval.commands.calibrate.pilot import forecast, read_pilot
+    from eager_lmeval.commands.calibrate.examples import read_pilot
+    from eager_lmeval.commands.calibrate.pilot import forecast
+    from eager_lmeval.commands.calibrate.splits import Splits
     from eager_lmeval.commands.runs import find_run
     from eager_lmeval.commands.writing import progress
 
+    if args.fan_out and args.branching == "top2":
+        raise UsageError("--fan_out belongs to --branching systematic; leave one of them out")
     if args.write and args.target_tokens is None and args.target_saving is None:
         raise UsageError("--write needs --target-tokens or --target-saving, which choose what to write")
     pilot, remark = find_run(args.pilot)
@@ -93,21 +112,33 @@ def run(args: argparse.Namespace) -> int:
         return args.target_saving is not None and one.saving >= float(args.target_saving)
 
     sizes = args.max_sequences or [pool["options"]["max_sequences"]]
-    replays = len(sizes) * len(args.thresholds) * len(prompts) if args.thresholds else None
+    branching = args.branching or ("systematic" if args.fan_out else _branching_of(pool["options"]))
+    fan_outs = (args.fan_out or [None, 2]) if branching == "systematic" else [None]
+    if branching == "systematic":
+        _require_likeliest(prompts, args.thresholds or ())
+    designs = list(itertools.product(sizes, fan_outs))
+    replays = len(designs) * len(args.thresholds) * len(prompts) if args.thresholds else None
     forecasts: list[Forecast] = []
     chosen: list[Forecast] = []
     with progress("replaying", replays, " prompts") as bar:
-        for most in sizes:
+        for most, fan_out in designs:
 
-            def predict(threshold: float, most: int = most) -> Forecast:
+            def predict(threshold: float, most: int = most, fan_out: int | None = fan_out) -> Forecast:
                 bar.set_description_str(f"replaying at θ = {threshold:g}, M = {most}", refresh=False)
-                return forecast(prompts, gate_of(pool["options"], threshold, most), played=bar.update)
+                rules: GateSettings | Splits = gate_of(pool["options"], threshold, most)
+                if branching == "systematic":
+                    rules = Splits(threshold, most, fan_out, pool["options"].get("think_gate", True))
+                return forecast(prompts, rules, 32 if branching == "systematic" else 8, bar.update)
 
-            rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(prompts, predict)
+            rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(
+                prompts, predict, branching
+            )
             found = _lowest(rows, predict, reaches, between=not args.thresholds)
             chosen += found
-            forecasts += sorted({*rows, *found})
+            forecasts += sorted({*rows, *found}, key=lambda one: one.threshold)
     _print(forecasts, task, len(prompts), count, pool.get("tokens_per_second"))
+    if branching == "systematic":
+        _print_text(_case(prompts, max(sizes), pool["options"]))
     if args.target_tokens is None and args.target_saving is None:
         return 0
     if not chosen:
@@ -117,13 +148,17 @@ def run(args: argparse.Namespace) -> int:
             f"{cheapest.tokens * count:,.0f} tokens and saves {_percent(cheapest.saving)}."
         )
         return 1
-    best = max(chosen, key=lambda one: one.sequences)
+    graded = not any(math.isnan(one.variance) for one in chosen)
+    best = min(chosen, key=lambda one: one.variance) if graded else max(chosen, key=lambda one: one.sequences)
+    settings = {"branching": branching, "entropy_threshold": f"{best.threshold:g}", "max_sequences": best.max_sequences}
+    if best.fan_out:
+        settings["fan_out"] = best.fan_out
     print(
-        f"Recommended: entropy_threshold={best.threshold:g},max_sequences={best.max_sequences} "
+        f"Recommended: {','.join(f'{name}={value}' for name, value in settings.items())} "
         f"({best.tokens * count:,.0f} tokens, {_percent(best.saving)} saved)"
     )
     if args.write:
-        _write(args.write, _configuration(pilot, task, best))
+        _write(args.write, _configuration(pilot, task, best, branching))
         print(f"Written: {args.write}; run it with lm_eval run --config {args.write}")
     return 0
 
@@ -166,15 +201,72 @@ def gate_of(options: Mapping[str, Any], threshold: float, most: int) -> GateSett
     )
 
 
-def _spread(prompts: Sequence[PilotPrompt], predict: Predict) -> list[Forecast]:
+def _fan_out(text: str) -> int | None:
+    """``none``, or a whole number from 2 on."""
+    if text.strip().lower() == "none":
+        return None
+    if amounts.count(text) < 2:
+        raise ValueError(f"{text!r} is no fan_out: give a whole number from 2 on, such as 2, or none")
+    return amounts.count(text)
+
+
+def _branching_of(options: Mapping[str, Any]) -> str:
+    """What the pilot did, or what this project does where it did not branch."""
+    branches = options["strategy"] != "parallel" and options.get("branching", "top2") != "none"
+    return str(options.get("branching", "top2")) if branches else "systematic"
+
+
+def _require_likeliest(prompts: Sequence[PilotPrompt], thresholds: Sequence[float]) -> None:
+    """UsageError where systematic trees cannot be played: the probabilities are not there."""
+    from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
+
+    if low := [threshold for threshold in thresholds if threshold < UNCERTAIN_NATS]:
+        raise UsageError(
+            f"--thresholds {low[0]:g} is below {UNCERTAIN_NATS:g} nats, from where on a run records the probabilities "
+            f"that branching=systematic depends on; give higher ones, or --branching top2"
+        )
+    if not all(example.foreseeable for prompt in prompts for example in prompt.examples):
+        raise UsageError(
+            "the pilot's samples hold no probabilities (`likeliest`), which a forecast of branching=systematic needs: "
+            "make the pilot again with this release, or give --branching top2"
+        )
+
+
+def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any]) -> str:
+    """What saves on these prompts: branching, rounds, or neither."""
+    from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
+    from eager_lmeval.commands.calibrate.pilot import forecast, forecast_rounds
+    from eager_lmeval.commands.calibrate.splits import Splits
+
+    low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)))
+    said = f"At M = {most}, splitting at every uncertain token (θ = {low.threshold:g}) saves {_percent(low.saving)}"
+    if not all(prompt.graded for prompt in prompts):
+        rounds = 0.0
+        said += "; what rounds (strategy=consistency) save cannot be said without a label and a verifier"
+    else:
+        rounds = 1 - forecast_rounds(prompts, most, options.get("settled_at", 0.95)) / low.parallel_tokens
+        said += f", rounds of independent samples (strategy=consistency) {_percent(rounds)} until the vote is settled"
+    if low.saving >= _WORTHWHILE:
+        return f"{said}. Branching saves here, whatever θ is."
+    if rounds >= _WORTHWHILE:
+        return (
+            f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more; rounds save."
+        )
+    return f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more."
+
+
+def _spread(prompts: Sequence[PilotPrompt], predict: Predict, branching: str) -> list[Forecast]:
     """Forecasts at θ from where half of the positions fork to where none does, evenly spread in tokens.
 
     The widest gap is halved until it is none; of rows that are nearly the same, the first is shown.
     """
     import numpy as np
 
+    from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
+
     entropies = np.concatenate([example.entropies for prompt in prompts for example in prompt.examples])
-    ends = _round(np.median(entropies)), _round(entropies.max() + STEP_NATS)
+    least_nats = UNCERTAIN_NATS if branching == "systematic" else 0.0
+    ends = _round(max(least_nats, np.median(entropies))), _round(max(least_nats, entropies.max()) + STEP_NATS)
     rows = [predict(threshold) for threshold in ends]
     least = (rows[0].tokens - rows[-1].tokens) / ROWS
     for _ in range(2 * ROWS):
@@ -226,19 +318,28 @@ def _print(forecasts: Sequence[Forecast], task: str, pilots: int, count: int, sp
 
     title = f"{escape(task)}: {pilots} pilot prompts, predicted for {count:,} prompts"
     table = Table(title=title, box=box.SIMPLE, padding=0, title_justify="left", title_style="")
-    for name in ("θ", "M", "sequences", "tokens", "95% interval", "saved", "saturated", "time"):
+    columns: dict[str, Callable[[Forecast], str]] = {
+        "θ": lambda one: f"{one.threshold:g}",
+        "M": lambda one: str(one.max_sequences),
+        "fan_out": lambda one: str(one.fan_out or "none"),
+        "sequences": lambda one: f"{one.sequences * count:,.0f}",
+        "tokens": lambda one: f"{one.tokens * count:,.0f}",
+        "95% interval": lambda one: f"{one.tokens_low * count:,.0f} to {one.tokens_high * count:,.0f}",
+        "saved": lambda one: _percent(one.saving),
+        "saturated": lambda one: f"{one.saturated:.0%}",
+        "error": lambda one: f"{math.sqrt(one.variance / count):.4f}",
+        "at equal error": lambda one: f"{one.tokens_at_equal_error:.0%}",
+        "time": lambda one: _duration(one.tokens * count / speed) if speed else "–",
+    }
+    graded = not any(math.isnan(one.variance) for one in forecasts)
+    if not graded:
+        del columns["error"], columns["at equal error"]
+    if not graded and all(one.fan_out is None for one in forecasts):
+        del columns["fan_out"]
+    for name in columns:
         table.add_column(name, justify="right")
     for one in forecasts:
-        table.add_row(
-            f"{one.threshold:g}",
-            str(one.max_sequences),
-            f"{one.sequences * count:,.0f}",
-            f"{one.tokens * count:,.0f}",
-            f"{one.tokens_low * count:,.0f} to {one.tokens_high * count:,.0f}",
-            _percent(one.saving),
-            f"{one.saturated:.0%}",
-            _duration(one.tokens * count / speed) if speed else "–",
-        )
+        table.add_row(*(text(one) for text in columns.values()))
     output = console()
     output.print(table)
     output.print(
@@ -246,6 +347,19 @@ def _print(forecasts: Sequence[Forecast], task: str, pilots: int, count: int, sp
         "keeps its rows fuller. The interval is of the pilot's choice of prompts.",
         soft_wrap=True,
     )
+    if graded:
+        output.print(
+            "error: standard error of pass_rate_w over runs of these prompts, at most: that copies which separate "
+            "exclude one another lowers it, and is not in a pilot. At equal error: tokens, as a share of what "
+            "independent samples need to be as precise, at most.",
+            soft_wrap=True,
+        )
+
+
+def _print_text(text: str) -> None:
+    from eager_lmeval.commands.writing import console
+
+    console().print(text, soft_wrap=True, highlight=False)
 
 
 def _percent(saving: float) -> str:
@@ -260,19 +374,25 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 86400:,.1f} d"
 
 
-def _configuration(pilot: Run, task: str, chosen: Forecast) -> dict[str, Any]:
-    """The pilot's own settings at the chosen θ and M."""
+def _configuration(pilot: Run, task: str, chosen: Forecast, branching: str) -> dict[str, Any]:
+    """The pilot's own settings at the chosen θ, M and `fan_out`."""
+    from eager_lmeval.algorithm.options import TOP2_ALONE
+
     config, results = pilot.config, pilot.results
     given = config.get("model_args") or {}
     if not isinstance(given, Mapping):
         given = dict(part.split("=", 1) for part in str(given).split(",") if "=" in part)
     strategy = pilot.pools(task)[0]["options"]["strategy"]
-    model_args = dict(given) | {
+    left_out = {*_CHOSEN, *((*TOP2_ALONE, "preset") if branching == "systematic" else ())}
+    model_args = {name: value for name, value in given.items() if name not in left_out} | {
         "strategy": "init" if strategy == "parallel" else strategy,
+        "branching": branching,
         "max_sequences": chosen.max_sequences,
         "entropy_threshold": chosen.threshold,
     }
-    gen_kwargs = {name: value for name, value in (config.get("gen_kwargs") or {}).items() if name not in _CHOSEN}
+    if chosen.fan_out is not None:
+        model_args["fan_out"] = chosen.fan_out
+    gen_kwargs = {name: value for name, value in (config.get("gen_kwargs") or {}).items() if name not in left_out}
     written: dict[str, Any] = {"model": "eager", "model_args": model_args, "tasks": [task]}
     if gen_kwargs:
         written["gen_kwargs"] = gen_kwargs

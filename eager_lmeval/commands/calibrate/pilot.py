@@ -1,4 +1,4 @@
-"""What a pilot run says of other thresholds: Algorithm 1 played again on the entropies that it left behind.
+"""What a pilot run says of other thresholds: trees played again on the entropies that it left behind.
 
 The pilot's sequences of a prompt are taken as examples of how a sequence of this prompt goes on: its entropies, its
 length, the end of its thinking. Played at another θ and M, a sequence forks where its entropies reach θ, and the child
@@ -10,56 +10,28 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.gate import GateSettings
-from eager_lmeval.algorithm.tree import parent_path
-from eager_lmeval.commands.runs import Run, iter_samples
-from eager_lmeval.errors import UsageError
-from eager_lmeval.scores.samples import LoggedSequence, LoggedTree
+from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
+from eager_lmeval.commands.calibrate.splits import Splits, play_rounds, play_splits
 
-__all__ = ["Example", "Forecast", "PilotPrompt", "forecast", "read_pilot"]
+__all__ = ["Forecast", "forecast", "forecast_rounds"]
 
 SEED = 20251010
 
 
-@dataclass(frozen=True)
-class Example:
-    """One sequence of the pilot, from the prompt on."""
-
-    entropies: NDArray[np.float64]
-    """At every position, in nats."""
-    thinks_until: int
-    """Positions from here on lie behind the end of the thinking part."""
-
-    @property
-    def length(self) -> int:
-        return len(self.entropies)
-
-
-@dataclass(frozen=True)
-class PilotPrompt:
-    """All examples of one prompt and how likely independent sampling makes each."""
-
-    examples: list[Example]
-    weights: NDArray[np.float64]
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        return np.array([example.length for example in self.examples])
-
-
 class Forecast(NamedTuple):
-    """Means a prompt at one θ and M; the interval is a 95 % one of ``tokens`` over the pilot's prompts."""
+    """Means a prompt at one θ, M and `fan_out`; the interval is a 95 % one of ``tokens`` over the pilot's prompts."""
 
     threshold: float
     max_sequences: int
+    fan_out: int | None
     sequences: float
     tokens: float
     tokens_low: float
@@ -68,58 +40,73 @@ class Forecast(NamedTuple):
     """Share of prompts that reach M."""
     parallel_tokens: float
     """Of M independent samples."""
+    variance: float
+    """Of a prompt's weighted rate over runs; NaN where the pilot is not graded, and behind a gate."""
+    parallel_variance: float
+    """The same of M independent samples."""
 
     @property
     def saving(self) -> float:
         """Share of the tokens of M independent samples that is not needed."""
         return 1 - self.tokens / self.parallel_tokens
 
-
-def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -> list[PilotPrompt]:
-    """The pilot's prompts, ``read`` being called after each; UsageError if its samples hold no trees."""
-    prompts = []
-    for sample in iter_samples(run, task):
-        if sample.tree is not None and not all(map(_has_all_entropies, sample.tree["sequences"])):
-            raise UsageError(
-                f"task {task!r}: entropies are missing where nothing could branch any more, which --model eager-vllm "
-                f"does not ask vLLM for; make the pilot with --model eager"
-            )
-        if sample.tree is None or not all(sequence.get("entropies") for sequence in _roots(sample.tree)):
-            raise UsageError(
-                f"task {task!r} logged no trees; make the pilot with --model eager and a task that keeps them, such as "
-                f"eager_demo (eager-lmeval paths tasks)"
-            )
-        prompts.append(_prompt(sample.tree))
-        read()
-    return prompts
+    @property
+    def tokens_at_equal_error(self) -> float:
+        """Tokens that independent samples would need to be as precise, as a share: below 1, branching saves."""
+        return self.variance * self.tokens / (self.parallel_variance * self.parallel_tokens)
 
 
 def forecast(
-    prompts: Sequence[PilotPrompt], gate: GateSettings, plays: int = 8, played: Callable[[], object] = lambda: None
+    prompts: Sequence[PilotPrompt],
+    rules: GateSettings | Splits,
+    plays: int = 8,
+    played: Callable[[], object] = lambda: None,
 ) -> Forecast:
     """Plays every prompt ``plays`` times, and calls ``played`` after each prompt; the draws are always the same."""
     rng = np.random.default_rng(SEED)
-    counts = np.zeros((len(prompts), plays))
-    tokens = np.zeros((len(prompts), plays))
+    counts, tokens, rates = np.zeros((3, len(prompts), plays))
     for row, prompt in enumerate(prompts):
-        hesitations = [np.flatnonzero(example.entropies >= gate.threshold).tolist() for example in prompt.examples]
         for column in range(plays):
-            counts[row, column], tokens[row, column] = _Play(prompt, hesitations, gate, rng).run()
+            if isinstance(rules, Splits):
+                tree = play_splits(prompt, rules, rng)
+                counts[row, column], tokens[row, column] = len(tree), sum(branch.tokens for branch in tree)
+                right = sum(branch.copies for branch in tree if branch.example.correct)
+                rates[row, column] = right / rules.cap if prompt.graded else math.nan
+            else:
+                counts[row, column], tokens[row, column] = _Play(prompt, rules, rng).run()
+                rates[row, column] = math.nan
         played()
     per_prompt = tokens.mean(axis=1)
     resampled = per_prompt[rng.integers(0, len(prompts), (1000, len(prompts)))].mean(axis=1)
     low, high = np.quantile(resampled, (0.025, 0.975))
     lengths = [float((prompt.weights * prompt.lengths).sum()) for prompt in prompts]
+    # A prompt's examples are a sample themselves, which takes the same share from either variance.
+    known = [(row, prompt) for row, prompt in enumerate(prompts) if prompt.graded and len(prompt.examples) > 1]
+    shown = [1 - float((prompt.weights**2).sum()) for _, prompt in known]
+    varied = [float(rates[row].var(ddof=1)) / share for (row, _), share in zip(known, shown, strict=True)]
+    alone = [
+        prompt.rate * (1 - prompt.rate) / rules.cap / share for (_, prompt), share in zip(known, shown, strict=True)
+    ]
     return Forecast(
-        gate.threshold,
-        gate.cap,
+        rules.threshold,
+        rules.cap,
+        rules.fan_out if isinstance(rules, Splits) else None,
         float(counts.mean()),
         float(per_prompt.mean()),
         float(low),
         float(high),
-        float((counts >= gate.cap).mean()),
-        gate.cap * float(np.mean(lengths)),
+        float((counts >= rules.cap).mean()),
+        rules.cap * float(np.mean(lengths)),
+        float(np.mean(varied)) if varied else math.nan,
+        float(np.mean(alone)) if alone else math.nan,
     )
+
+
+def forecast_rounds(prompts: Sequence[PilotPrompt], most: int, settled_at: float, plays: int = 8) -> float:
+    """Tokens a prompt of `consistency` with independent roots until its vote is settled, a quarter of M a round."""
+    rng = np.random.default_rng(SEED)
+    each = max(1, most // 4)
+    return float(np.mean([play_rounds(one, most, each, settled_at, rng) for one in prompts for _ in range(plays)]))
 
 
 class _Part(NamedTuple):
@@ -143,10 +130,9 @@ class _Play:
     above θ only the values above θ need be known.
     """
 
-    def __init__(
-        self, prompt: PilotPrompt, hesitations: list[list[int]], gate: GateSettings, rng: np.random.Generator
-    ) -> None:
-        self._prompt, self._hesitations, self._gate, self._rng = prompt, hesitations, gate, rng
+    def __init__(self, prompt: PilotPrompt, gate: GateSettings, rng: np.random.Generator) -> None:
+        self._prompt, self._gate, self._rng = prompt, gate, rng
+        self._hesitations = [example.hesitations(gate.threshold, 0) for example in prompt.examples]
         self._parts: list[_Part] = []
         self._waiting: list[tuple[int, float, int, int, int]] = []
         """A heap: position, entropy (negative), what breaks ties, example, place among its hesitations."""
@@ -156,7 +142,7 @@ class _Play:
     def run(self) -> tuple[int, int]:
         """Sequences and tokens of the tree; of forks at one position the highest entropy goes first."""
         gate, prompt, last = self._gate, self._prompt, -1
-        self._begin(self._draw(prompt.weights), 0, 0)
+        self._begin(prompt.place(prompt.weights, self._rng), 0, 0)
         while self._waiting and (gate.count == "active" or len(self._parts) < gate.cap):
             at = self._waiting[0][0]
             if gate.window is not None and at - last > gate.window:
@@ -197,15 +183,11 @@ class _Play:
 
     def _fork(self, at: int) -> None:
         """The child decodes its own token at the fork too; what follows goes as in an example that is long enough."""
-        longer = self._prompt.lengths > at + 1
-        if not longer.any():
+        odds = self._prompt.odds_of_longer(at + 1)
+        if odds is None:
             self._parts.append(_Part(at, at + 1, Example(np.zeros(at + 1), 0)))  # it ends with the token of the fork
             return
-        odds = np.where(longer, self._prompt.weights, 0.0)
-        self._begin(self._draw(odds if odds.sum() > 0 else longer.astype(float)), at, at + 1)
-
-    def _draw(self, odds: NDArray[np.float64]) -> int:
-        return int(self._rng.choice(len(odds), p=odds / odds.sum()))
+        self._begin(self._prompt.place(odds, self._rng), at, at + 1)
 
     def _sequences(self, at: int) -> int:
         """What the cap counts at a position."""
@@ -234,33 +216,3 @@ class _Play:
             return self._gate.threshold
         met = np.concatenate([part.before(at) for part in self._parts])
         return float(met[met < self._gate.threshold].max())
-
-
-def _roots(tree: LoggedTree) -> list[LoggedSequence]:
-    return [sequence for sequence in tree["sequences"] if sequence.get("branch_at") is None]
-
-
-def _has_all_entropies(sequence: LoggedSequence) -> bool:
-    at = sequence.get("branch_at")
-    own_from = 0 if at is None else at + 1
-    tokens = sequence.get("num_tokens")
-    return tokens is None or len(sequence.get("entropies", [])) == tokens - own_from
-
-
-def _prompt(tree: LoggedTree) -> PilotPrompt:
-    """Rebuilds each sequence's entropies from its parent's."""
-    whole: dict[tuple[int, ...], NDArray[np.float64]] = {}
-    examples = []
-    for sequence in tree["sequences"]:
-        path, own = tuple(sequence["path"]), np.array(sequence.get("entropies", []), dtype=float)
-        if (at := sequence.get("branch_at")) is not None:
-            own = np.concatenate([whole[parent_path(path, at)][:at], [sequence["branch_entropy"]], own])
-        whole[path] = own
-        until = len(own)
-        if (answer_at := sequence.get("answer_at")) and sequence["text"]:
-            # The file has no token offsets: the share of the characters stands for the share of the tokens.
-            until = round(len(own) * answer_at / len(sequence["text"]))
-        examples.append(Example(own, until))
-    weights = np.array([sequence["weight"] for sequence in tree["sequences"]], dtype=float)
-    total = weights.sum()
-    return PilotPrompt(examples, weights / total if total > 0 else np.full(len(weights), 1 / len(weights)))

@@ -14,7 +14,7 @@ from eager_lmeval.scores.samples import Sample
 from eager_lmeval.scores.scoring import Rules, answer_text
 from eager_lmeval.verify import Graded, get_verifier
 
-__all__ = ["Document", "read_document"]
+__all__ = ["Document", "graded_again", "read_document"]
 
 _GRADED_AGAIN = frozenset({"math", "choice", "exact"})
 """Verifiers that only read a text. Others may run what a model wrote, which nobody asks for who opens a report."""
@@ -50,7 +50,7 @@ def read_document(sample: Sample, pack: Callable[[Mapping[str, Any]], str] | Non
     """A sample with or without a tree; without one its responses stand as sequences of unknown cost."""
     record: Mapping[str, Any] = sample.tree or _plain(sample.logged)
     sequences: list[Mapping[str, Any]] = record["sequences"]
-    label, graded = _grade(sample.column, record)
+    label, graded = graded_again(sample.column, record)
     known = [grade for grade in graded if grade is not None]
     answers = dict.fromkeys(grade.answer for grade in known if grade.answer is not None)
     prompt = _prompt(sample.logged)
@@ -92,7 +92,7 @@ def pool_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _grade(column: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
+def graded_again(column: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
     """The label and each sequence's verdict, by the rules that the run was scored with; None where the document names
     no verifier that may be asked again."""
     sequences = record["sequences"]

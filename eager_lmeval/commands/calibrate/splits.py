@@ -1,0 +1,94 @@
+"""A systematic tree of other θ, `fan_out` or M, played on a pilot's examples (SPEC 3.2; see `pilot`).
+
+Where an example's entropy reaches θ, its copies are dealt as they would be: the pilot recorded the probabilities of the
+two most likely tokens there, and those of the others are taken to fall off geometrically, so that all sum to 1. The
+part with most copies goes on as the example does; each other part goes on as another example, drawn by weight, does
+from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from eager_lmeval.algorithm.consistency import leader_probability
+from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
+
+__all__ = ["Branch", "Splits", "dealt", "play_rounds", "play_splits"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How a played root's copies separate; the fields are those of `SplitSettings`, and M."""
+
+    threshold: float
+    """θ, in nats."""
+    cap: int
+    """The root's copies."""
+    fan_out: int | None = None
+    until_thought_ends: bool = True
+
+
+class Branch(NamedTuple):
+    """A played sequence."""
+
+    example: Example
+    """Whose answer it gives."""
+    tokens: int
+    """Its own, those that it shares with no older one."""
+    copies: int
+
+
+def play_splits(prompt: PilotPrompt, splits: Splits, rng: np.random.Generator) -> list[Branch]:
+    """One tree."""
+    done: list[Branch] = []
+    waiting = [(prompt.draw(prompt.weights, rng), 0, 0, splits.cap)]  # example, first own token and entropy, copies
+    while waiting:
+        example, start, first, copies = waiting.pop()
+        until = example.thinks_until if splits.until_thought_ends else example.length
+        for at in example.hesitations(splits.threshold, first):
+            if copies == 1 or at >= until:
+                break
+            strata = copies if splits.fan_out is None else min(copies, splits.fan_out)
+            copies, *others = dealt(copies, strata, *example.likeliest[at], rng)
+            for number in others:
+                other = prompt.draw_longer(at + 1, rng)
+                if other is None:  # it ends with the token of the split
+                    done.append(Branch(example, 1, number))
+                else:
+                    waiting.append((other, at, at + 1, number))
+        done.append(Branch(example, example.length - start, copies))
+    return done
+
+
+def dealt(copies: int, strata: int, first: float, second: float, rng: np.random.Generator) -> list[int]:
+    """Copies by token, the most first; ``first`` and ``second`` are the two largest probabilities."""
+    share, left = divmod(copies, strata)
+    rest = max(0.0, 1.0 - first - second)
+    falls = math.log(rest / (rest + second)) if rest > 0 and second > 0 else -math.inf
+    u, shift = rng.random(), int(rng.integers(strata))
+    parts: Counter[int] = Counter()
+    for g in range(strata):
+        beyond = (g + u) / strata - first
+        if beyond < 0:
+            token = 0
+        elif (beyond := beyond - second) < 0 or rest == 0:
+            token = 1
+        else:
+            token = 2 + int(math.log(max(1e-12, 1 - beyond / rest)) / falls)
+        parts[token] += share + ((g - shift) % strata < left)
+    return [number for _, number in parts.most_common()]
+
+
+def play_rounds(prompt: PilotPrompt, most: int, each: int, settled_at: float, rng: np.random.Generator) -> int:
+    """Tokens of `consistency` with independent roots until its vote is settled, ``each`` a round, at most ``most``."""
+    drawn: list[Example] = []
+    while len(drawn) < most:
+        drawn += [prompt.draw(prompt.weights, rng) for _ in range(min(each, most - len(drawn)))]
+        if leader_probability([one.answer for one in drawn], [1 / len(drawn)] * len(drawn)) >= settled_at:
+            break
+    return sum(one.length for one in drawn)
