@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from eager_lmeval.lm import EagerLM
     from eager_lmeval.lm_vllm import EagerVLLM
 
-collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
+_vllm = find_spec("vllm")  # this folder's own name is one, too, once pytest has put the folder above into the path
+collect_ignore_glob = [] if _vllm and _vllm.origin else ["test_*.py"]
 
 IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 os.environ |= IN_PROCESS | {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
