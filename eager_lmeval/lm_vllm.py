@@ -98,8 +98,8 @@ class EagerVLLM(EagerModel, VLLM):
             return ALONE
         if not MEETS_AT_MODELS:
             raise UsageError(
-                f"eager-vllm as {processes()} processes needs lm_eval 0.4.12 or newer: pip install -U lm_eval, or start "
-                f"one process"
+                f"eager-vllm as {processes()} processes needs lm_eval 0.4.12 or newer: pip install -U lm_eval, or "
+                f"start one process"
             )
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
