@@ -64,6 +64,30 @@ def test_markdown_has_full_parallel_on_top_and_a_group_of_columns_a_temperature(
     assert lines[5] == "| EAGER-init, θ = 1.5 | 0.700 | 0.250 | 0.125 | 12,345 | 678 | – | – | – | – | – |"
 
 
+def test_fan_out_and_branching_vary_where_they_mean_something() -> None:
+    axes = {"branching": ["top2", "systematic"], "fan_out": ["none", 2], "entropy_threshold": [1.0]}
+    assert [cell.folder for cell in cells_of({"strategy": ["parallel", "init"], **axes})] == [
+        "parallel",
+        "init_top2_theta1.0",
+        "init_systematic_fannone_theta1.0",
+        "init_systematic_fan2_theta1.0",
+    ]
+    rounds = cells_of({"strategy": ["consistency"], "branching": ["none"], "entropy_threshold": [1.0, 2.0]})
+    assert [cell.folder for cell in rounds] == ["consistency_none"]
+
+
+def test_the_vote_and_the_rate_of_systematic_trees_are_the_weighted_ones(tmp_path: Path) -> None:
+    metrics = {"pass@max": [1.0, 0.0], "cons@max": [0.0, 0.0], "pass_rate": [0.0, 0.0]}
+    metrics |= {"cons_w@max": [1.0, 0.0], "pass_rate_w": [0.5, 0.0]}
+    write_run(tmp_path, metrics, options={**OPTIONS, "branching": "systematic", "fan_out": 2})
+    (row,) = rows_of(find_runs(tmp_path))
+    assert row.method == "EAGER-init, systematic, fan_out 2, θ = 0.5"
+    assert row.measures == {"p@k": 0.5, "c@max": 0.5, "PR": 0.25, "#T": 20.0, "#S": 2.0}
+    assert "c@max and PR are weighted" in to_markdown([row])
+    (line,) = csv.DictReader(io.StringIO(to_csv([row])))
+    assert (line["branching"], line["fan_out"]) == ("systematic", "2")
+
+
 def test_csv_has_a_line_a_cell() -> None:
     found = list(csv.DictReader(io.StringIO(to_csv(ROWS))))
     assert [(line["strategy"], line["entropy_threshold"], line["p@k"]) for line in found] == [

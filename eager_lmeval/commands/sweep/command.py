@@ -31,7 +31,9 @@ _EPILOG = """\
 CONFIG is a configuration for lm_eval run --config with one more key, such as
 
   sweep:
-    strategy: [parallel, init, adapt]
+    strategy: [parallel, init, consistency]
+    branching: [top2, systematic]
+    fan_out: [none, 2]
     entropy_threshold: [1.5, 2.0, 2.5]
     temperature: [0.6, 0.9]
     max_sequences: [32]
@@ -43,7 +45,7 @@ task without the paper's metrics is shown with its own.
 
 
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "run strategies × thresholds × temperatures × M with one model, and print the paper's table"
+    summary = "run strategies × branchings × thresholds × temperatures × M with one model, and print the paper's table"
     parser = subparsers.add_parser(
         "sweep",
         help=summary,
@@ -204,7 +206,7 @@ def _write_tables(runs: Sequence[Run], output: Path) -> None:
             row.headline,
             row.headline,
             row.headline,
-            f"{row.threshold:g}" if row.threshold is not None else "",
+            row.short,
             row.strategy,
             row.strategy == "eager",
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AXES", "Cell", "cells_of", "check_cells", "check_tasks", "evaluator_config", "read_settings"]
 
-AXES = ("strategy", "max_sequences", "temperature", "entropy_threshold")
+AXES = ("strategy", "branching", "fan_out", "max_sequences", "temperature", "entropy_threshold")
 _REFUSED: Mapping[str, str] = {
     "predict_only": "the table needs scores",
     "use_cache": "finished cells are kept anyway, and journal=DIR in model_args keeps prompts of the one in progress",
@@ -32,13 +32,16 @@ class Cell(NamedTuple):
     """One combination; an axis that the sweep leaves out is None and stays as the configuration has it."""
 
     strategy: str | None
+    branching: str | None
+    fan_out: int | str | None
+    """The word ``none`` is a value: as many as there are copies."""
     max_sequences: int | None
     temperature: float | None
     entropy_threshold: float | None
 
     @property
     def folder(self) -> str:
-        values = zip(("", "M", "T", "theta"), self, strict=True)
+        values = zip(("", "", "fan", "M", "T", "theta"), self, strict=True)
         return "_".join(f"{letter}{value}" for letter, value in values if value is not None) or "only"
 
     @property
@@ -53,7 +56,8 @@ class Cell(NamedTuple):
 
 
 def cells_of(sweep: Mapping[str, Any]) -> list[Cell]:
-    """All combinations, the strategies one after another; `parallel` has no threshold, so each is there once."""
+    """All combinations, the strategies one after another, each once: what a strategy or a branching has not is left
+    out there, such as a threshold of `parallel`."""
     for name in sweep:
         if name not in AXES:
             raise UsageError(f"sweep has no axis {name!r}; there are {', '.join(AXES)}")
@@ -61,9 +65,15 @@ def cells_of(sweep: Mapping[str, Any]) -> list[Cell]:
     if all(axis == [None] for axis in axes):
         raise UsageError(f"the configuration's key 'sweep' is empty; give it lists for {', '.join(AXES)}")
     cells = [Cell(*values) for values in itertools.product(*axes)]
-    return list(
-        dict.fromkeys(cell._replace(entropy_threshold=None) if cell.strategy == "parallel" else cell for cell in cells)
-    )
+    return list(dict.fromkeys(map(_without_what_is_not_there, cells)))
+
+
+def _without_what_is_not_there(cell: Cell) -> Cell:
+    if cell.strategy == "parallel":
+        return cell._replace(branching=None, fan_out=None, entropy_threshold=None)
+    if cell.branching == "none":
+        return cell._replace(fan_out=None, entropy_threshold=None)
+    return cell._replace(fan_out=None) if cell.branching == "top2" else cell
 
 
 def _listed(name: str, value: Any) -> list[Any]:

@@ -14,6 +14,8 @@ __all__ = ["Row", "rows_of", "to_csv", "to_latex", "to_markdown"]
 
 MEASURES = {"p@k": "pass@max", "c@max": "cons@max", "PR": "pass_rate"}
 """The paper's names for the metrics; a task without them is shown with its own. To either come the costs."""
+_WEIGHTED = MEASURES | {"c@max": "cons_w@max", "PR": "pass_rate_w"}
+"""The same where a sequence may stand for several samples."""
 _COSTS = {"#T": "tokens", "#S": "sequences"}
 """Sums over the documents."""
 _NAMES = {
@@ -36,6 +38,8 @@ class Row(NamedTuple):
     temperature: float
     measures: dict[str, float]
     """By the name of their column: the scores, then the costs."""
+    branching: str = "top2"
+    fan_out: int | None = None
 
     @property
     def measure(self) -> str:
@@ -49,12 +53,26 @@ class Row(NamedTuple):
     @property
     def method(self) -> str:
         name = _NAMES[self.strategy]
+        if self.weighted:
+            name += f", {self.branching}" if self.fan_out is None else f", {self.branching}, fan_out {self.fan_out}"
         return name if self.threshold is None else f"{name}, θ = {self.threshold:g}"
+
+    @property
+    def short(self) -> str:
+        """What tells it from others of its strategy in the plot: θ, and how it branches if not as in the paper."""
+        parts = [self.branching[:3] if self.weighted else "", f"f{self.fan_out}" if self.fan_out else ""]
+        return " ".join(filter(None, [*parts, "" if self.threshold is None else f"{self.threshold:g}"]))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether its vote and its rate are the weighted ones."""
+        return _weighted(self.strategy, self.branching)
 
     @property
     def place(self) -> tuple[Any, ...]:
         order = list(_NAMES).index(self.strategy)
-        return self.task, self.max_sequences, order, self.threshold or 0.0, self.temperature
+        branched = order, self.branching, self.fan_out or math.inf
+        return self.task, self.max_sequences, *branched, self.threshold or 0.0, self.temperature
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
@@ -63,22 +81,30 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     for run in runs:
         for task in run.tasks:
             options = run.pools(task)[0]["options"]
+            branching = options.get("branching", "top2")
+            bare = options["strategy"] == "parallel" or branching == "none"
             rows.append(
                 Row(
                     task,
                     options["max_sequences"],
                     options["strategy"],
-                    None if options["strategy"] == "parallel" else options["entropy_threshold"],
+                    None if bare else options["entropy_threshold"],
                     options["temperature"],
-                    _scores(run, task) | _costs(run, task),
+                    _scores(run, task, _weighted(options["strategy"], branching)) | _costs(run, task),
+                    branching,
+                    options.get("fan_out"),
                 )
             )
     return sorted(rows, key=lambda row: row.place)
 
 
-def _scores(run: Run, task: str) -> dict[str, float]:
+def _weighted(strategy: str, branching: str) -> bool:
+    return strategy != "parallel" and branching != "top2"
+
+
+def _scores(run: Run, task: str, weighted: bool) -> dict[str, float]:
     """The paper's measures, under whichever filter they stand; for a task that has none of them, its own metrics."""
-    paper = {name: run.value(task, metric) for name, metric in MEASURES.items()}
+    paper = {name: run.value(task, metric) for name, metric in (_WEIGHTED if weighted else MEASURES).items()}
     if not all(map(math.isnan, paper.values())):
         return paper
     own = {key: value for key, value in run.values(task).items() if not is_companion(key[0])}
@@ -98,6 +124,8 @@ def to_markdown(rows: Sequence[Row]) -> str:
         parts.append("| --- |" + " ---: |" * (len(headings) - 1))
         parts += [f"| {' | '.join(line)} |" for line in lines]
         parts.append("")
+    if any(row.weighted for row in rows):
+        parts.append("systematic, none: c@max and PR are weighted (cons_w@max, pass_rate_w).\n")
     if any(row.strategy == "eager" for row in rows):
         parts.append("EAGER (labels): right answers decided who got the saved budget, an upper bound.\n")
     return "\n".join(parts)
@@ -108,11 +136,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "max_sequences", "strategy", "entropy_threshold", "temperature", *names])
+    options = ["task", "max_sequences", "strategy", "branching", "fan_out", "entropy_threshold", "temperature"]
+    writer.writerow([*options, *names])
     for row in rows:
         threshold = "" if row.threshold is None else row.threshold
         values = [row.measures.get(name, "") for name in names]
-        writer.writerow([row.task, row.max_sequences, row.strategy, threshold, row.temperature, *values])
+        branched = ("", "") if row.strategy == "parallel" else (row.branching, row.fan_out or "")
+        writer.writerow([row.task, row.max_sequences, row.strategy, *branched, threshold, row.temperature, *values])
     return text.getvalue()
 
 
