@@ -27,9 +27,9 @@ from eager_lmeval.commands.cli import main as eager_lmeval
 WORDS = [f" {a}{b}{c}" for a in "bcdfglmnprst" for b in "aeiou" for c in ("", "n", "rt", "ssing")]
 DISTINCT = 4
 """Trees of a run; more would only take longer to make."""
-WAIT_FOR_TREE = (
-    "document.querySelector('#document .facts').textContent.startsWith('Document {} ')"
-    " && document.querySelector('.course') !== null"
+TREE_SHOWN = (
+    "document.querySelector('#document .facts').textContent.startsWith('Document {} ') && "
+    "document.querySelector('.course') !== null"
 )
 FRAMES = """new Promise((done) => {
   const gaps = []; let before = performance.now(), left = 60;
@@ -46,16 +46,15 @@ def tree(rng: random.Random, sequences: int, tokens: int) -> dict[str, Any]:
     """A tree whose sequences leave each other anywhere; words of about the entropy of prose, one a token."""
     drawn: list[list[str]] = []
     forks: dict[int, tuple[int, int]] = {}
+    places = rng.sample(range(1, tokens - 1), sequences - 1)  # no two forks at one token, so all paths differ
     for place in range(sequences):
         shared: list[str] = []
         if place:
-            parent = rng.randrange(place)
-            at = rng.randrange(forks.get(parent, (0, 0))[1] + 1, tokens - sequences + place)
-            forks[place] = (parent, at)
-            shared = drawn[parent][:at]
-        drawn.append(
-            [*shared, *rng.choices(WORDS, k=tokens - len(shared) - 1), f"</think>\\boxed{{{rng.randrange(9)}}}"]
-        )
+            parents = [old for old in range(place) if forks.get(old, (0, 0))[1] < places[place - 1]]
+            forks[place] = (rng.choice(parents), places[place - 1])
+            shared = drawn[forks[place][0]][: places[place - 1]]
+        words = rng.choices(WORDS, k=tokens - len(shared) - 1)
+        drawn.append([*shared, *words, f"</think>\\boxed{{{rng.randrange(9)}}}"])
     record = tree_record(["".join(words) for words in drawn], forks)
     for place, sequence in enumerate(record["sequences"]):
         own = drawn[place][forks.get(place, (0, 0))[1] :]
@@ -118,9 +117,9 @@ def main() -> None:
             return time.perf_counter() - started
 
         place = min(2, args.documents - 1)
-        tree_s = timed(f"document.querySelector('#list [data-id=\"{place}\"]').click()", WAIT_FOR_TREE.format(place))
+        tree_s = timed(f"document.querySelector('#list [data-id=\"{place}\"]').click()", TREE_SHOWN.format(place))
         text_s = timed(
-            "document.querySelector('.course:last-of-type').dispatchEvent(new MouseEvent('click'))",
+            "[...document.querySelectorAll('.course')].at(-1).dispatchEvent(new MouseEvent('click'))",
             "document.querySelector('.text') !== null",
         )
         longest_frame_ms = browser.value(FRAMES)

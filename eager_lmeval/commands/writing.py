@@ -59,5 +59,6 @@ def save_text(path: Path, text: str) -> None:
 
 
 def markdown_cell(text: str) -> str:
-    """Text in a Markdown table, where names are somebody else's."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text).replace("\n", " ")
+    """Text in a Markdown table, where names are somebody else's: no markup, no entity, nothing to drive a terminal."""
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", plain)

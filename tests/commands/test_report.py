@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from run_files import OPTIONS, samples_file, tree_record, write_run
 from shown_run import HOSTILE, records, thought, write_shown_run
 
@@ -145,6 +146,19 @@ def test_markdown_is_printed_with_intervals_and_the_ledger(folder: Path, capsys:
     assert "4 documents, 2 failing, 1 saturated, 1 truncated" in printed
     assert "10 used in stage 1, 6 saved; 2 prompts eligible, 1 granted 2, 2 spent, 4 left" in printed
     assert "<script>" not in printed
+
+
+def test_hostile_names_stay_text_in_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"model_name": f"{HOSTILE}\x1b[2J\r\n| *a* | $b$ ~~c~~ [d](e) &amp; `f`"}
+    run = write_run(tmp_path, {"pass@max": [1.0]}, records=records()[3:], **names)
+    assert main(["report", str(run), "--format", "markdown"]) == 0
+    printed = capsys.readouterr().out
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").parse(printed)
+    (row,) = [token for token in rendered if token.type == "inline" and "window.hacked" in token.content]
+    assert [child.type for child in row.children or []] == ["text"]
+    assert row.children
+    assert row.children[0].content == re.sub("[\x1b\r\n]", " ", names["model_name"])
+    assert "\x1b" not in printed
 
 
 def test_a_run_with_labels_is_called_an_upper_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 __all__ = ["MOST_BYTES", "Packer", "pack", "unpack"]
 
-MOST_BYTES = 48 << 20
+MOST_BYTES = 16 << 20
 """Of a page's documents with all their texts: what a browser opens in a second."""
-_END = 600
+_END = 400
 """Characters of a shortened text: its end, with the answer."""
-_BINS = 96
+_BINS = 64
 """Points of a shortened curve; each is the highest entropy of its tokens."""
 
 

@@ -152,7 +152,7 @@ function picture(detail, grant, atLeast, choose) {
       }
       for (const [index, part] of parts.entries()) line.append(drawn("path", { class: `k-${part.kind}`, "stroke-width": thick(part.share), d: `M${x(part.start) + (index || one.parent === null ? 0 : Math.min(8, x(part.stop) - x(part.start)))} ${at}H${x(part.stop)}` }));
       const said = one.answer === null || one.answer === undefined ? "" : visible(one.answer), room = width < 480 ? 6 : 14;
-      if (row > 10) line.append(drawn("text", { class: `end k-${kind}`, x: x(plan.ends[place]) + 6, y: at + 4 }, `${KINDS[kind].sign} ${said.length > room ? `${said.slice(0, room - 1)}…` : said}`));
+      line.append(drawn("text", { class: row > 12 ? `end k-${kind}` : `end dense k-${kind}`, x: x(plan.ends[place]) + 6, y: at + 4 }, `${KINDS[kind].sign} ${said.length > room ? `${said.slice(0, room - 1)}…` : said}`));
       svg.append(line);
       items.push([line]);
     }
