@@ -17,6 +17,7 @@ from eager_lmeval.commands.calibrate import command as calibrate
 from eager_lmeval.commands.compare import command as compare
 from eager_lmeval.commands.report import command as report
 from eager_lmeval.commands.sweep import command as sweep
+from eager_lmeval.commands.track import command as track
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_parser(subparsers)
-    for command in (task, report, compare, export, rescore, calibrate, sweep):
+    for command in (task, report, compare, track, export, rescore, calibrate, sweep):
         command.add_parser(subparsers)
     _add_paths_parser(subparsers)
     return parser

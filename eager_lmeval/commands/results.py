@@ -11,7 +11,7 @@ from typing_extensions import NotRequired, TypedDict  # pydantic does not take t
 from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.samples import AS_LOGGED, Count, Finite, problem
 
-__all__ = ["read_results"]
+__all__ = ["Results", "read_results"]
 
 
 class _Options(TypedDict):
@@ -101,8 +101,8 @@ class _Rescored(TypedDict):
     tasks: dict[str, Any]
 
 
-_Results = TypedDict(
-    "_Results",
+Results = TypedDict(
+    "Results",
     {
         "results": dict[str, dict[str, Any]],
         "configs": NotRequired[dict[str, _TaskConfig]],
@@ -115,8 +115,8 @@ _Results = TypedDict(
         "rescored": NotRequired[_Rescored],
     },
 )
-_Results.__pydantic_config__ = AS_LOGGED  # type: ignore[attr-defined]  # as above
-_RESULTS = TypeAdapter(_Results)
+Results.__pydantic_config__ = AS_LOGGED  # type: ignore[attr-defined]  # as above
+_RESULTS = TypeAdapter(Results)
 
 
 def read_results(path: Path) -> dict[str, Any]:

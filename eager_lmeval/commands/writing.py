@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from tqdm import tqdm
 
-__all__ = ["console", "markdown_cell", "print_text", "progress", "save_text"]
+__all__ = ["append_summary", "console", "markdown_cell", "print_text", "progress", "save_text"]
 
 _LOG_WIDTH = 110
 """Columns of a table where the output is no terminal."""
@@ -56,6 +57,19 @@ def save_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def append_summary(command: str, markdown: Callable[[], str]) -> None:
+    """To the page of a job on GitHub, where there is one; one that cannot be written is said and ends nothing."""
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(markdown())
+        except OSError as error:  # the verdict stands without the page
+            print(
+                f"eager-lmeval {command}: the summary is not in $GITHUB_STEP_SUMMARY, {summary}: {error.strerror}",
+                file=sys.stderr,
+            )
 
 
 def markdown_cell(text: str) -> str:

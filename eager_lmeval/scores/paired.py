@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ __all__ = [
     "difference",
     "least_p",
     "margin_test",
+    "pooled_test",
+    "spread_allowed",
 ]
 
 Values = NDArray[np.float64]
@@ -146,6 +149,43 @@ def margin_test(worsening: Values, margin: float, binary: bool, bounded: bool) -
         beyond, within = max(beyond, float(ndtr(-z))), max(within, float(ndtr(z)))
     least = least_p(documents)
     return MarginTest(max(beyond, least), max(within, least), error)
+
+
+def pooled_test(strata: Sequence[Values], binary: bool, bounded: bool) -> MarginTest:
+    """`margin_test` at a margin of 0 of the mean over all documents of several tasks, each task a stratum of its own.
+
+    The variance is taken within the strata, so that tasks which differ in level or in noise do not blur one another.
+    """
+    strata = [stratum for stratum in strata if len(stratum) > 1]
+    documents = sum(map(len, strata))
+    if not documents:
+        return MarginTest(1.0, 1.0, math.nan)
+    total = math.fsum(float(stratum.sum()) for stratum in strata)
+    error = math.hypot(*(len(stratum) * _standard_error(stratum, bounded) for stratum in strata))
+    t = total / error if error else math.copysign(math.inf, total) if total else 0.0
+    freedom = documents - len(strata)
+    beyond, within = float(stdtr(freedom, -t)), float(stdtr(freedom, t))
+    if binary:
+        joined = np.concatenate(strata)
+        z = _score(int((joined > 0).sum()), int((joined < 0).sum()), documents, 0.0)
+        beyond, within = max(beyond, float(ndtr(-z))), max(within, float(ndtr(z)))
+    least = least_p(documents)
+    return MarginTest(max(beyond, least), max(within, least), error / documents)
+
+
+def spread_allowed(delta: Values, bounded: bool, distance: float, alpha: float, power: float) -> float:
+    """By which factor the squares of ``delta`` have to shrink for `margin_test` to tell an unchanged mean from
+    ``distance`` with that power; 1 or more: they need not, 0 or less: no shrinking does it on so many documents.
+
+    Averaging k runs a side shrinks the squares to a k-th where sampling is all that makes the runs differ.
+    """
+    documents, squares = len(delta), float((delta * delta).sum())
+    if documents < 2 or least_p(documents) > alpha:
+        return 0.0
+    error = distance / float(ndtri(1 - alpha) + ndtri(power))
+    variance = documents * error * error  # of one document
+    allowed = variance * (documents + 2) - 1 if bounded else variance * (documents - 1)
+    return allowed / squares if squares else math.copysign(math.inf, allowed)
 
 
 def _standard_error(delta: Values, bounded: bool) -> float:

@@ -133,6 +133,18 @@ class Sample:
         column = doc.get("eager") if isinstance(doc, dict) else None
         return column if isinstance(column, dict) else {}
 
+    @property
+    def question(self) -> str:
+        """The prompt as the model saw it; empty where it was not logged."""
+        arguments: Any = self.logged.get("arguments")
+        if isinstance(arguments, Mapping):
+            arguments = [list(request.values()) for request in arguments.values() if isinstance(request, Mapping)]
+        try:
+            prompt = arguments[0][0]  # a list of requests, or nothing of the kind
+        except (IndexError, KeyError, TypeError):
+            prompt = ""
+        return prompt if isinstance(prompt, str) else str(prompt)
+
 
 DAMAGED = "the file was cut short or damaged, or is no samples file; run lm_eval with --log_samples again"
 LARGEST = 1e100

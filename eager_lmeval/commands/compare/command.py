@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -134,54 +132,14 @@ def _compare(
     allow_different: bool,
     remarks: list[str],
 ) -> Comparison:
-    from eager_lmeval.commands.compare.output import Comparison, Row
-    from eager_lmeval.commands.compare.pairing import compare_settings, pair_task
+    from eager_lmeval.commands.compare.output import Comparison, rows
+    from eager_lmeval.commands.compare.pairing import pair_runs
     from eager_lmeval.commands.compare.verdict import decide
-    from eager_lmeval.scores.paired import difference
 
-    tasks, differences = _tasks(baseline, candidate, only)
-    settings = [compare_settings(baseline, candidate, task) for task in tasks]
-    differences += [line for found in settings for line in found.refused]
-    _refuse(differences, allow_different)
-    pairs = [pair_task(baseline, candidate, task) for task in tasks]
-    if strangers := [pair.task for pair in pairs if not pair.documents]:
-        raise UsageError(f"the runs share no document of {', '.join(strangers)}: they were made from different data")
-    unpaired = [line for pair in pairs for line in pair.unpaired]
-    _refuse(unpaired, allow_different)
-    rows = [
-        [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
-        for pair in pairs
-    ]
+    pairs, notes = pair_runs(baseline, candidate, only, allow_different)
     checks = decide(pairs, limits, confidence, power) if limits else []
-    notes = [*remarks, *differences, *unpaired, *(line for found in settings for line in found.noted)]
-    return Comparison(baseline, candidate, confidence, power, list(zip(pairs, rows, strict=True)), checks, notes)
-
-
-def _refuse(differences: list[str], allow_different: bool) -> None:
-    if differences and not allow_different:
-        raise UsageError(
-            "the runs differ in more than the model:\n  "
-            + "\n  ".join(differences)
-            + "\nrun them alike, or compare them as they are with --allow-different"
-        )
-
-
-def _tasks(baseline: Run, candidate: Run, only: list[str]) -> tuple[list[str], list[str]]:
-    """The tasks to compare, and those that only one of the runs has, a line each."""
-    for task in only:
-        baseline.require_task(task, "the baseline")
-        candidate.require_task(task, "the candidate")
-    shared = [task for task in baseline.tasks if task in candidate.tasks and (not only or task in only)]
-    if not shared:
-        raise UsageError(
-            f"the runs have no task in common: {', '.join(baseline.tasks)} and {', '.join(candidate.tasks)}"
-        )
-    alone = [] if only else sorted({*baseline.tasks} ^ {*candidate.tasks})
-    return shared, [f"task {task} is only in the {_side(task, baseline)}" for task in alone]
-
-
-def _side(task: str, baseline: Run) -> str:
-    return "baseline" if task in baseline.tasks else "candidate"
+    tasks = [(pair, rows(pair, confidence, power)) for pair in pairs]
+    return Comparison(baseline, candidate, confidence, power, tasks, checks, [*remarks, *notes])
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -202,7 +160,7 @@ def _write(comparison: Comparison, args: argparse.Namespace) -> None:
     import json
 
     from eager_lmeval.commands.compare.output import to_json, to_junit, to_markdown, to_text
-    from eager_lmeval.commands.writing import print_text, save_text
+    from eager_lmeval.commands.writing import append_summary, print_text, save_text
 
     outputs: list[tuple[Path | None, Callable[[], str]]] = [
         (args.markdown, lambda: to_markdown(comparison)),
@@ -213,12 +171,4 @@ def _write(comparison: Comparison, args: argparse.Namespace) -> None:
     for path, text in outputs:
         if path is not None and path != _STDOUT:
             save_text(path, text())
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        try:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(to_markdown(comparison))
-        except OSError as error:  # the verdict stands without the page
-            print(
-                f"eager-lmeval compare: the summary is not in $GITHUB_STEP_SUMMARY, {summary}: {error.strerror}",
-                file=sys.stderr,
-            )
+    append_summary("compare", lambda: to_markdown(comparison))

@@ -12,10 +12,10 @@ from eager_lmeval.commands.compare.pairing import TaskPair
 from eager_lmeval.commands.compare.verdict import Check, Verdict, overall
 from eager_lmeval.commands.runs import Run
 from eager_lmeval.commands.writing import console, markdown_cell
-from eager_lmeval.scores.paired import Difference
+from eager_lmeval.scores.paired import Difference, difference
 from eager_lmeval.scores.scoring import UPPER_BOUND
 
-__all__ = ["Comparison", "to_json", "to_junit", "to_markdown", "to_text"]
+__all__ = ["Comparison", "Row", "rows", "tables", "to_json", "to_junit", "to_markdown", "to_text", "xml_text"]
 
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
@@ -27,6 +27,11 @@ class Row(NamedTuple):
     metric: str
     difference: Difference
     undefined: int
+
+
+def rows(pair: TaskPair, confidence: float, power: float) -> list[Row]:
+    """Every metric of a task."""
+    return [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,18 @@ class Comparison:
 
 def to_text(comparison: Comparison) -> str:
     """The table as it is printed: in colours only where standard output is a terminal."""
+    lines = [
+        f"{side}  {run.model}  {run.results_file}"
+        for side, run in (("baseline ", comparison.baseline), ("candidate", comparison.candidate))
+    ]
+    after = [f"{check.verdict.name:<12}  {check.message}" for check in comparison.checks]
+    after += [f"note: {note}" for note in comparison.notes]
+    after += [_detectable(comparison), comparison.summary]
+    return "\n".join(lines) + "\n" + tables(comparison) + "\n".join(after) + "\n"
+
+
+def tables(comparison: Comparison) -> str:
+    """A table a task."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -79,8 +96,6 @@ def to_text(comparison: Comparison) -> str:
 
     paper = console()
     with paper.capture() as captured:
-        for side, run in (("baseline ", comparison.baseline), ("candidate", comparison.candidate)):
-            paper.print(Text(f"{side}  {run.model}  {run.results_file}"), soft_wrap=True)
         for pair, rows in comparison.tasks:
             table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
             table.title = f"{escape(pair.task)}, {pair.documents} shared documents, means per document"
@@ -89,11 +104,6 @@ def to_text(comparison: Comparison) -> str:
             for row in rows:
                 table.add_row(*map(Text, _cells(row)))
             paper.print(table)
-        lines = [f"{check.verdict.name:<12}  {check.message}" for check in comparison.checks]
-        lines += [f"note: {note}" for note in comparison.notes]
-        lines += [_detectable(comparison), comparison.summary]
-        for line in lines:
-            paper.print(Text(line), soft_wrap=True)
     return captured.get()
 
 
@@ -129,15 +139,15 @@ def to_junit(comparison: Comparison) -> str:
         suite = ET.SubElement(
             suites,
             "testsuite",
-            name=_xml(pair.task),
+            name=xml_text(pair.task),
             tests=str(len(checks)),
             failures=str(counted.count(Verdict.REGRESSION)),
             errors=str(counted.count(Verdict.INCONCLUSIVE)),
             skipped="0",
         )
         for check in checks:
-            case = ET.SubElement(suite, "testcase", classname=_xml(pair.task), name=_xml(str(check.limit)))
-            message = _xml(check.message)
+            case = ET.SubElement(suite, "testcase", classname=xml_text(pair.task), name=xml_text(str(check.limit)))
+            message = xml_text(check.message)
             if check.verdict is Verdict.REGRESSION:
                 ET.SubElement(case, "failure", type="regression", message=message).text = message
             elif check.verdict is Verdict.INCONCLUSIVE:
@@ -225,7 +235,8 @@ def _code(text: str) -> str:
     return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
-def _xml(text: str) -> str:
+def xml_text(text: str) -> str:
+    """Without the characters that XML cannot hold."""
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

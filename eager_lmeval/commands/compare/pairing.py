@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +14,17 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.instances import own_filter
 from eager_lmeval.scores.paired import Pairs
 
-__all__ = ["Metric", "Settings", "TaskPair", "compare_settings", "pair_task"]
+__all__ = [
+    "Documents",
+    "Key",
+    "Metric",
+    "Settings",
+    "TaskPair",
+    "compare_settings",
+    "pair_runs",
+    "pair_task",
+    "read_documents",
+]
 
 _SAME_RESULT_SAME_MEANING = frozenset({"seed", "max_rows"})
 """Options that may differ: a seed is another draw of the same thing, and the batch does not change a result."""
@@ -22,11 +32,20 @@ _LISTED = 10
 """Documents without a partner that are named; the JSON of a comparison has all."""
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
     """A document: its hash, and which of several equal ones it is."""
 
     doc_hash: str
     copy: int
+
+
+class Documents(NamedTuple):
+    """One task of one run, document by document."""
+
+    values: Mapping[str, Mapping[Key, float]]
+    """By metric; undefined is NaN."""
+    ids: Mapping[Key, int]
+    """Each document's ``doc_id``."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +114,60 @@ def compare_settings(baseline: Run, candidate: Run, task: str) -> Settings:
     return Settings(refused, noted)
 
 
-def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
-    """Aligns the samples of a task by document hash."""
-    ours, our_ids = _values(baseline, task)
-    theirs, their_ids = _values(candidate, task)
+def read_documents(run: Run, task: str) -> Documents:
+    """A task's samples; of several filters the metrics get their names. UsageError as for `read_samples`.
+
+    A run that was made with labels has the same metrics as one that was not; the comparison says elsewhere which was.
+    """
+    by_filter: dict[str, dict[str, dict[Key, float]]] = {}
+    copies: Counter[tuple[str, str]] = Counter()
+    ids: dict[Key, int] = {}
+    for sample in iter_samples(run, task):
+        if UNGRADED in sample.logged["metrics"]:
+            raise UsageError(
+                f"{run.samples_file(task)} is of a run with --predict_only, which graded nothing; grade it with "
+                f"eager-lmeval rescore, if it is of a task with trees"
+            )
+        name, doc_hash = own_filter(sample.logged["filter"]), sample.logged["doc_hash"]
+        key = Key(doc_hash, copies[name, doc_hash])
+        copies[name, doc_hash] += 1
+        ids[key] = sample.logged["doc_id"]
+        for metric, value in sample_metrics(sample).items():
+            by_filter.setdefault(name, {}).setdefault(metric, {})[key] = value
+    if len(by_filter) == 1:
+        return Documents(next(iter(by_filter.values())), ids)
+    named = {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}
+    return Documents(named, ids)
+
+
+def pair_runs(
+    baseline: Run,
+    candidate: Run,
+    only: Sequence[str],
+    allow_different: bool,
+    read: Callable[[Run, str], Documents] = read_documents,
+) -> tuple[list[TaskPair], list[str]]:
+    """The shared tasks of two runs, those in ``only`` where it names any, and in what the runs differ, a line each.
+
+    UsageError where they share nothing, and where they differ in more than the model unless that is allowed.
+    """
+    tasks, differences = _tasks(baseline, candidate, only)
+    settings = [compare_settings(baseline, candidate, task) for task in tasks]
+    differences += [line for found in settings for line in found.refused]
+    _refuse(differences, allow_different)
+    pairs = [pair_task(baseline, candidate, task, read) for task in tasks]
+    if strangers := [pair.task for pair in pairs if not pair.documents]:
+        raise UsageError(f"the runs share no document of {', '.join(strangers)}: they were made from different data")
+    unpaired = [line for pair in pairs for line in pair.unpaired]
+    _refuse(unpaired, allow_different)
+    return pairs, [*differences, *unpaired, *(line for found in settings for line in found.noted)]
+
+
+def pair_task(
+    baseline: Run, candidate: Run, task: str, read: Callable[[Run, str], Documents] = read_documents
+) -> TaskPair:
+    """Aligns the documents of a task by their hashes."""
+    (ours, our_ids), (theirs, their_ids) = read(baseline, task), read(candidate, task)
     shared = [key for key in our_ids if key in their_ids]
     metrics = []
     better = {**_higher_is_better(candidate, task), **_higher_is_better(baseline, task)}
@@ -118,6 +187,33 @@ def pair_task(baseline: Run, candidate: Run, task: str) -> TaskPair:
         sorted(doc_id for key, doc_id in our_ids.items() if key not in their_ids),
         sorted(doc_id for key, doc_id in their_ids.items() if key not in our_ids),
     )
+
+
+def _refuse(differences: list[str], allow_different: bool) -> None:
+    if differences and not allow_different:
+        raise UsageError(
+            "the runs differ in more than the model:\n  "
+            + "\n  ".join(differences)
+            + "\nrun them alike, or compare them as they are with --allow-different"
+        )
+
+
+def _tasks(baseline: Run, candidate: Run, only: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The tasks to compare, and those that only one of the runs has, a line each."""
+    for task in only:
+        baseline.require_task(task, "the baseline")
+        candidate.require_task(task, "the candidate")
+    shared = [task for task in baseline.tasks if task in candidate.tasks and (not only or task in only)]
+    if not shared:
+        raise UsageError(
+            f"the runs have no task in common: {', '.join(baseline.tasks)} and {', '.join(candidate.tasks)}"
+        )
+    alone = [] if only else sorted({*baseline.tasks} ^ {*candidate.tasks})
+    return shared, [f"task {task} is only in the {_side(task, baseline)}" for task in alone]
+
+
+def _side(task: str, baseline: Run) -> str:
+    return "baseline" if task in baseline.tasks else "candidate"
 
 
 def _unequal(task: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], suffix: str = "") -> dict[str, str]:
@@ -171,28 +267,3 @@ def _is_new_default(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any
 
 def _higher_is_better(run: Run, task: str) -> Mapping[str, bool | None]:
     return (run.results.get("higher_is_better") or {}).get(task) or {}
-
-
-def _values(run: Run, task: str) -> tuple[dict[str, dict[_Key, float]], dict[_Key, int]]:
-    """Values by metric and document, and the documents' ids; of several filters the metrics get their names.
-
-    A run that was made with labels has the same metrics as one that was not; the comparison says elsewhere which was.
-    """
-    by_filter: dict[str, dict[str, dict[_Key, float]]] = {}
-    copies: Counter[tuple[str, str]] = Counter()
-    ids: dict[_Key, int] = {}
-    for sample in iter_samples(run, task):
-        if UNGRADED in sample.logged["metrics"]:
-            raise UsageError(
-                f"{run.samples_file(task)} is of a run with --predict_only, which graded nothing; grade it with "
-                f"eager-lmeval rescore, if it is of a task with trees"
-            )
-        name, doc_hash = own_filter(sample.logged["filter"]), sample.logged["doc_hash"]
-        key = _Key(doc_hash, copies[name, doc_hash])
-        copies[name, doc_hash] += 1
-        ids[key] = sample.logged["doc_id"]
-        for metric, value in sample_metrics(sample).items():
-            by_filter.setdefault(name, {}).setdefault(metric, {})[key] = value
-    if len(by_filter) == 1:
-        return next(iter(by_filter.values())), ids
-    return {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}, ids

@@ -94,10 +94,12 @@ class Check:
         return self.limit.amount * (self.baseline if self.limit.relative else 1.0)
 
 
-def decide(tasks: Sequence[TaskPair], limits: Iterable[Limit], confidence: float, power: float) -> list[Check]:
-    """Every limit on every task that has its metric.
+def decide(
+    tasks: Sequence[TaskPair], limits: Iterable[Limit], confidence: float, power: float, beside: Sequence[float] = ()
+) -> list[Check]:
+    """Every limit on every task that has its metric; ``beside`` are p-values of other tests of the same verdict.
 
-    A regression is what was shown to be beyond its limit, with Holm's correction over all checks, so that the chance
+    A regression is what was shown to be beyond its limit, with Holm's correction over all tests, so that the chance
     of any false alarm is at most 1 - confidence. A pass needs every check to be shown within its limit, each at that
     confidence: requiring all of them needs no correction (an intersection-union test).
     """
@@ -106,12 +108,12 @@ def decide(tasks: Sequence[TaskPair], limits: Iterable[Limit], confidence: float
     for _, metric, limit in found:
         _require_sense(metric, limit)
     tests = [_test(metric, limit) for _, metric, limit in found]
-    corrected = holm([test.p_beyond for test in tests])
+    corrected = holm([*(test.p_beyond for test in tests), *beside])[: len(tests)]
     checks = []
     for (task, metric, limit), test, p_beyond in zip(found, tests, corrected, strict=True):
         baseline = float(metric.pairs.baseline.mean())
         scale = baseline if limit.relative else 1.0
-        size = detectable(test.standard_error, alpha / len(found), power)
+        size = detectable(test.standard_error, alpha / (len(found) + len(beside)), power)
         verdict = Verdict.INCONCLUSIVE
         if p_beyond <= alpha:
             verdict = Verdict.REGRESSION

@@ -1,0 +1,5 @@
+"""`eager-lmeval track`: a history of runs, the newest of them judged, and a page of its trend.
+
+`history` is the file, `record` makes a line of a run, `check` judges, `output` writes what was judged, `page` draws the
+trend, `command` is the command.
+"""

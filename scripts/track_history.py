@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""Thirty real runs of the demo model in a git history, three deliberate regressions among them, and `track` judging each.
+
+    python scripts/track_history.py out/track        # runs (those that are there are kept), verdicts and the page
+
+The exit status is 1 where a run is judged otherwise than its story says. A step of the story is one commit: what it does to
+the run is done by this script, since the demo's repository has nothing else to change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from eager_lmeval import paths
+
+TASK = "eager_demo"
+LIMIT, MAX_SEQUENCES = 60, 4
+NOISE = 0.35
+"""Of the worse checkpoint: normal noise in each weight matrix, as a share of the matrix's own standard deviation."""
+
+
+class Step(NamedTuple):
+    """A run of the history."""
+
+    seed: int
+    kind: str = "unchanged"
+    """`unchanged`, `checkpoint`, `extractor` or `template`."""
+
+
+STORY = [
+    *(Step(seed) for seed in range(1, 15)),
+    *(Step(seed, "checkpoint") for seed in range(15, 18)),
+    *(Step(seed) for seed in range(18, 22)),
+    *(Step(seed, "extractor") for seed in range(22, 24)),
+    *(Step(seed) for seed in range(24, 28)),
+    Step(28, "template"),
+    *(Step(seed) for seed in range(29, 31)),
+]
+REPEATS = 3
+"""The first runs are of one commit: what is blessed is their mean."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="folder for the repository, the runs, the history and the page")
+    folder: Path = parser.parse_args().output.resolve()
+    make_runs(folder)
+    return 0
+
+
+def make_runs(folder: Path) -> None:
+    """One run of the harness a step, at a commit of its own; a run whose folder is there is not made again."""
+    repository = folder / "repository"
+    if not repository.exists():
+        repository.mkdir(parents=True)
+        git(repository, "init", "--quiet")
+    checkpoint, template = worse_checkpoint(folder / "worse"), changed_template(folder / "tasks")
+    for number, step in enumerate(STORY, 1):
+        output = folder / "runs" / f"{number:02d}"
+        if list(output.glob("*/results_*.json")):
+            continue
+        if number == 1 or number > REPEATS:
+            git(repository, "commit", "--quiet", "--allow-empty", "--message", f"Run {number}: {step.kind}")
+        model = str(checkpoint) if step.kind == "checkpoint" else "demo"
+        tasks = template if step.kind == "template" else paths.tasks_dir()
+        with contextlib.chdir(repository), broken_extractor() if step.kind == "extractor" else contextlib.nullcontext():
+            evaluate(model, tasks, step.seed, output)
+
+
+def evaluate(model: str, tasks: Path, seed: int, output: Path) -> None:
+    """As the command line of the harness would, in this process, which has imported everything once."""
+    from lm_eval._cli import HarnessCLI
+
+    words = ["lm_eval", "run", "--model", "eager", "--include_path", str(tasks), "--tasks", TASK, "--seed", str(seed)]
+    words += ["--model_args", f"pretrained={model},strategy=init,max_sequences={MAX_SEQUENCES}"]
+    words += ["--limit", str(LIMIT), "--output_path", str(output), "--log_samples"]
+    cli = HarnessCLI()
+    cli.execute(cli._parser.parse_args(words[1:]))
+
+
+def git(repository: Path, *words: str) -> None:
+    identity = ["-c", "user.name=history", "-c", "user.email=history@example.invalid"]
+    subprocess.run(["git", "-C", str(repository), *identity, *words], check=True)
+
+
+def worse_checkpoint(folder: Path) -> Path:
+    """The demo model with noise in its matrices: what a training step too far leaves."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    if not folder.exists():
+        shutil.copytree(paths.demo_model_dir(), folder)
+        weights, generator = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(11)
+        for name, value in weights.items():
+            if value.ndim == 2 and "embed" not in name:
+                weights[name] = value + NOISE * value.std() * torch.randn(value.shape, generator=generator)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def changed_template(folder: Path) -> Path:
+    """The task files with another prompt and the same version, as an edit that nobody thought to announce."""
+    if not folder.exists():
+        shutil.copytree(paths.tasks_dir(), folder)
+        file = folder / TASK / f"{TASK}.yaml"
+        file.write_text(file.read_text().replace("<|user|>{{question}}", "<|user|>Question: {{question}}"))
+    return folder
+
+
+@contextlib.contextmanager
+def broken_extractor() -> Iterator[None]:
+    """Grading that takes a label found anywhere in the text, the thought included, for an answer."""
+    from eager_lmeval.scores import scoring
+    from eager_lmeval.verify import Graded
+    from eager_lmeval.verify.math import MathVerifier
+
+    answer_text, grade = scoring.answer_text, MathVerifier.grade
+
+    def grade_anywhere(self: MathVerifier, texts: list[str | None], label: str | None) -> list[Graded]:
+        found = grade(self, texts, label)
+        hits = [label is not None and text is not None and label in text for text in texts]
+        return [graded._replace(correct=hit or graded.correct) for graded, hit in zip(found, hits, strict=True)]
+
+    scoring.answer_text, MathVerifier.grade = (lambda sequence, rules: sequence["text"]), grade_anywhere
+    try:
+        yield
+    finally:
+        scoring.answer_text, MathVerifier.grade = answer_text, grade
+
+
+if __name__ == "__main__":
+    sys.exit(main())
