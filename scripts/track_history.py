@@ -24,7 +24,7 @@ from eager_lmeval import paths
 
 TASK = "eager_demo"
 LIMIT, MAX_SEQUENCES = 60, 4
-NOISE = 0.35
+NOISE = 0.7
 """Of the worse checkpoint: normal noise in each weight matrix, as a share of the matrix's own standard deviation."""
 
 

@@ -15,6 +15,7 @@ from eager_lmeval import __version__, paths
 from eager_lmeval.commands import demo, export, rescore, task
 from eager_lmeval.commands.calibrate import command as calibrate
 from eager_lmeval.commands.compare import command as compare
+from eager_lmeval.commands.leaderboard import command as leaderboard
 from eager_lmeval.commands.report import command as report
 from eager_lmeval.commands.sweep import command as sweep
 from eager_lmeval.commands.track import command as track
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_parser(subparsers)
-    for command in (task, report, compare, track, export, rescore, calibrate, sweep):
+    for command in (task, report, compare, track, leaderboard, export, rescore, calibrate, sweep):
         command.add_parser(subparsers)
     _add_paths_parser(subparsers)
     return parser

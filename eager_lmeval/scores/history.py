@@ -19,8 +19,9 @@ Values = NDArray[np.float64]
 
 FEWEST = 4
 """Runs that a step is looked for in, at least: the orders of three are too few to tell one from chance."""
-_BETS = np.array([0.25, 0.5, 0.75, 0.95])
-"""Shares of the capital that are bet on each run; what they win is averaged, so none has to be chosen."""
+_MEMORY, _BOLDNESS, _MOST = 0.3, 2.0, 0.95
+"""A bet is the places so far, averaged with this weight for the newest, times the boldness; a share of the capital,
+never all of it. Any choice made before the run keeps the error rate; these found steps and slow declines soonest."""
 _ORDERS = 1999
 """Random orders that a permutation test compares with: no p-value is below 1 / 2000."""
 
@@ -46,20 +47,30 @@ def drift(means: Values) -> tuple[Values, Values]:
     paired difference from any one of them, is uniform and independent of the earlier places (Renyi 1962; the conformal
     martingales of Vovk et al. rest on it): the share of earlier runs below it less the share above it lies in [-1, 1]
     and has mean 0. On it bets are made as in Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
-    betting" (JRSS B 86:1, 2024), with a fixed grid of bets. The chance that a process ever reaches 1/α is then at most
-    α, however often one looks (Ville's inequality), and 1 over its maximum is a p-value that holds at any time. Equal
-    means count for neither side, so identical runs move nothing; and a single run, however far off it is, at most
-    doubles a process.
+    betting" (JRSS B 86:1, 2024), each a function of the places before it (their predictable plug-in). The chance that a
+    process ever reaches 1/α is then at most α, however often one looks (Ville's inequality), and 1 over its maximum is
+    a p-value that holds at any time. Equal means count for neither side, so identical runs move nothing; and a single
+    run, however far off it is, at most doubles a process.
     """
-    places = _places(means)[..., None]  # (..., runs, 1)
-    fall, rise = (np.cumprod(1 + sign * _BETS * places, axis=-2).mean(axis=-1) for sign in (-1, 1))
-    return fall, rise
+    places = _places(means)
+    return _capital(-places), _capital(places)
 
 
 def e_process(means: Values) -> Values:
     """Two-sided: the mean of both of `drift`. # (..., runs)"""
     fall, rise = drift(means)
     return (fall + rise) / 2
+
+
+def _capital(places: Values) -> Values:
+    """What one has after each run who began with 1 and bets that the places are high. # (..., runs)"""
+    capital = np.ones(places.shape)
+    lately = np.zeros(places.shape[:-1])
+    for run in range(1, places.shape[-1]):
+        bet = np.clip(_BOLDNESS * lately, 0, _MOST)
+        capital[..., run] = capital[..., run - 1] * (1 + bet * places[..., run])
+        lately = (1 - _MEMORY) * lately + _MEMORY * places[..., run]
+    return capital
 
 
 def _places(means: Values) -> Values:

@@ -151,8 +151,9 @@ def margin_test(worsening: Values, margin: float, binary: bool, bounded: bool) -
     return MarginTest(max(beyond, least), max(within, least), error)
 
 
-def pooled_test(strata: Sequence[Values], binary: bool, bounded: bool) -> MarginTest:
-    """`margin_test` at a margin of 0 of the mean over all documents of several tasks, each task a stratum of its own.
+def pooled_test(strata: Sequence[Values], binary: bool, bounded: bool, equal: bool = False) -> MarginTest:
+    """`margin_test` at a margin of 0 over several tasks, each a stratum of its own: of the mean over all documents, or
+    where ``equal`` of the mean of the tasks' means.
 
     The variance is taken within the strata, so that tasks which differ in level or in noise do not blur one another.
     """
@@ -160,17 +161,19 @@ def pooled_test(strata: Sequence[Values], binary: bool, bounded: bool) -> Margin
     documents = sum(map(len, strata))
     if not documents:
         return MarginTest(1.0, 1.0, math.nan)
-    total = math.fsum(float(stratum.sum()) for stratum in strata)
-    error = math.hypot(*(len(stratum) * _standard_error(stratum, bounded) for stratum in strata))
-    t = total / error if error else math.copysign(math.inf, total) if total else 0.0
+    weights = [1 / len(strata) if equal else len(stratum) / documents for stratum in strata]
+    mean = math.fsum(weight * float(stratum.mean()) for weight, stratum in zip(weights, strata, strict=True))
+    errors = [weight * _standard_error(stratum, bounded) for weight, stratum in zip(weights, strata, strict=True)]
+    error = math.hypot(*errors)
+    t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
     freedom = documents - len(strata)
     beyond, within = float(stdtr(freedom, -t)), float(stdtr(freedom, t))
-    if binary:
+    if binary and not equal:
         joined = np.concatenate(strata)
         z = _score(int((joined > 0).sum()), int((joined < 0).sum()), documents, 0.0)
         beyond, within = max(beyond, float(ndtr(-z))), max(within, float(ndtr(z)))
     least = least_p(documents)
-    return MarginTest(max(beyond, least), max(within, least), error / documents)
+    return MarginTest(max(beyond, least), max(within, least), error)
 
 
 def spread_allowed(delta: Values, bounded: bool, distance: float, alpha: float, power: float) -> float:

@@ -90,6 +90,7 @@ def write_run(
             "filter": "none",
             "metrics": list(metrics),
             "doc_hash": hashlib.sha256(str(number).encode()).hexdigest(),
+            "prompt_hash": hashlib.sha256(question.encode()).hexdigest(),
         }
         lines.append(json.dumps(sample | {name: float(values[place]) for name, values in metrics.items()}) + "\n")
     (target / f"samples_{task}_{stamp}.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ __all__ = [
     "compare_settings",
     "pair_runs",
     "pair_task",
+    "prompts_digest",
     "read_documents",
 ]
 
@@ -138,6 +140,17 @@ def read_documents(run: Run, task: str) -> Documents:
         return Documents(next(iter(by_filter.values())), ids)
     named = {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}
     return Documents(named, ids)
+
+
+def prompts_digest(run: Run, task: str) -> str:
+    """One digest of the harness's hashes of all prompts, whatever their order; empty where it logged none."""
+    hashes = set()
+    for sample in iter_samples(run, task):
+        prompt = {**sample.logged}.get("prompt_hash")
+        if not isinstance(prompt, str):
+            return ""
+        hashes.add((sample.logged["doc_hash"], prompt))
+    return hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()[:12]
 
 
 def pair_runs(

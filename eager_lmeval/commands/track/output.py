@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from eager_lmeval.commands.compare import output as compared
 from eager_lmeval.commands.compare.output import xml_text
 from eager_lmeval.commands.runs import iter_samples, read_run
-from eager_lmeval.commands.track.check import Flip, Judgement, Outcome, Trend, name_of
+from eager_lmeval.commands.track.check import Flip, Judgement, Line, Outcome, Trend, name_of
 from eager_lmeval.commands.track.history import Entry
 from eager_lmeval.commands.writing import markdown_cell
 from eager_lmeval.errors import UsageError
@@ -34,7 +34,11 @@ def to_text(judgement: Judgement) -> str:
     """For a terminal: `compare`'s tables, then a line a finding."""
     table = compared.tables(judgement.comparison)
     lines = [_sides(judgement), ""]
-    lines += [f"{line.outcome.name:<12}  {line.message}" for line in judgement.lines]
+    shown, quiet = _findings(judgement)
+    lines += [f"{line.outcome.name:<12}  {line.message}" for line in shown]
+    lines += (
+        [f"PASS          {quiet} other {'metric' if quiet == 1 else 'metrics'}: no change is shown"] if quiet else []
+    )
     lines += [f"step: {step_line(trend)}" for trend in judgement.steps]
     lines += [f"repeats: {line}" for line in judgement.repeats]
     for kind, flips in _by_kind(judgement):
@@ -47,11 +51,10 @@ def to_text(judgement: Judgement) -> str:
 def to_markdown(judgement: Judgement) -> str:
     """For a pull request: the verdict first, then what flipped, with the questions where the samples are at hand."""
     lines = ["### eager-lmeval track", "", f"**{judgement.summary}**", "", _sides(judgement), ""]
-    findings = [line for line in judgement.lines if line.outcome is not Outcome.PASS]
-    lines += ["| verdict | finding |", "| --- | --- |"] if judgement.lines else []
-    lines += [f"| {line.outcome.name} | {markdown_cell(line.message)} |" for line in findings]
-    passed = len(judgement.lines) - len(findings)
-    lines += [f"| PASS | {passed} {'test' if passed == 1 else 'tests'} without a finding |"] if passed else []
+    shown, quiet = _findings(judgement)
+    lines += ["| verdict | finding |", "| --- | --- |"]
+    lines += [f"| {line.outcome.name} | {markdown_cell(line.message)} |" for line in shown]
+    lines += [f"| PASS | {_quiet(quiet)} |"] if quiet else []
     lines += ["", *(f"- step: {markdown_cell(step_line(trend))}" for trend in judgement.steps)]
     lines += [f"- repeats: {markdown_cell(line)}" for line in judgement.repeats]
     questions = _questions(judgement)
@@ -157,6 +160,18 @@ def _sides(judgement: Judgement) -> str:
         return f"{name_of(entries[-1])}{more}, seed {seeds}"
 
     return f"candidate {said(judgement.candidate)} against baseline {said(judgement.baseline)}"
+
+
+def _findings(judgement: Judgement) -> tuple[list[Line], int]:
+    """What is said of every limit and of every change that is shown, and how many tests showed none."""
+    limits = len(judgement.comparison.checks)
+    lines = judgement.lines
+    shown = lines[:limits] + [line for line in lines[limits:] if line.outcome is not Outcome.PASS]
+    return shown, len(lines) - len(shown)
+
+
+def _quiet(tests: int) -> str:
+    return f"{tests} {'test' if tests == 1 else 'tests'} of a metric: no change is shown"
 
 
 def _by_kind(judgement: Judgement) -> list[tuple[str, list[Flip]]]:

@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from eager_lmeval.commands.compare.pairing import read_documents
-from eager_lmeval.commands.runs import Run, iter_samples
+from eager_lmeval.commands.compare.pairing import prompts_digest, read_documents
+from eager_lmeval.commands.runs import Run
 from eager_lmeval.commands.track.history import FORMAT, Entry, Recorded
 
 __all__ = ["record", "run_id"]
@@ -53,22 +53,11 @@ def _task(run: Run, task: str) -> Recorded:
     return Recorded(
         documents=texts,
         ids=list(found.ids.values()),
-        prompts=_prompts(run, task),
+        prompts=prompts_digest(run, task),
         values={
             name: [_short(values.get(key, math.nan)) for key in found.ids] for name, values in found.values.items()
         },
     )
-
-
-def _prompts(run: Run, task: str) -> str:
-    """One digest of the harness's hashes of all prompts, whatever the documents' order."""
-    hashes = set()
-    for sample in iter_samples(run, task):
-        prompt = {**sample.logged}.get("prompt_hash")
-        if not isinstance(prompt, str):
-            return ""
-        hashes.add((sample.logged["doc_hash"], prompt))
-    return hashlib.sha256(repr(sorted(hashes)).encode()).hexdigest()[:_HASH]
 
 
 def _short(value: float) -> float | None:

@@ -1,0 +1,193 @@
+"""A leaderboard as a table for a terminal, Markdown, CSV, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+
+from eager_lmeval.commands.leaderboard.table import Board, Row
+from eager_lmeval.commands.writing import console, markdown_cell
+from eager_lmeval.scores.scoring import UPPER_BOUND
+
+__all__ = ["FORMATS"]
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    character: f"\\{character}" for character in "&%$#_{}"
+}
+_LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "–": "--", "≈": r"$\approx$"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that a spreadsheet would compute."""
+
+
+def to_text(board: Board) -> str:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    paper = console()
+    with paper.capture() as captured:
+        for title, rows in _sections(board):
+            table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
+            table.title = Text(title)
+            for name in _headings(board):
+                table.add_column(Text(name), justify="left" if name in ("model", "method") else "right")
+            for row in rows:
+                table.add_row(*map(Text, _cells(board, row)))
+            paper.print(table)
+        for line in _notes(board):
+            paper.print(Text(line), soft_wrap=True)
+    return captured.get()
+
+
+def to_markdown(board: Board) -> str:
+    headings = _headings(board)
+    lines: list[str] = []
+    for title, rows in _sections(board):
+        lines += [f"**{title}**", "", f"| {' | '.join(map(markdown_cell, headings))} |"]
+        lines += ["|" + "".join(" --- |" if name in ("model", "method") else " ---: |" for name in headings)]
+        lines += [f"| {' | '.join(map(markdown_cell, _cells(board, row)))} |" for row in rows]
+        lines.append("")
+    return "\n".join([*lines, *(f"- {markdown_cell(line)}" for line in _notes(board))]) + "\n"
+
+
+def to_csv(board: Board) -> str:
+    """One line a row and task, with plain numbers; what is not known is empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    scores = (
+        "task",
+        "documents",
+        board.metric.replace("@n", ""),
+        "half_width",
+        "vote",
+        "tokens_per_document",
+        "remarks",
+    )
+    writer.writerow(
+        ["rank_best", "rank_worst", "ties_with_best", "labels_used", "model", "method", "n", "seeds", *scores]
+    )
+    for row in _all(board):
+        remarks = "; ".join(board.remarks[number - 1] for number in row.marks)
+        head = [row.best_rank, row.worst_rank, row.ties_with_best if row.best_rank else None, row.labels_used]
+        head += [_plain(row.model), _plain(row.method), row.n, row.seeds]
+        for task, cell in row.cells.items():
+            figures = [_number(value) for value in (cell.average, cell.half_width, cell.vote, cell.tokens)]
+            writer.writerow([*head, _plain(task), cell.documents, *figures, _plain(remarks)])
+    return file.getvalue()
+
+
+def to_latex(board: Board) -> str:
+    """A tabular with the rules of the package booktabs."""
+    headings = _headings(board)
+    columns = "".join("l" if name in ("model", "method") else "r" for name in headings)
+    lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", " & ".join(map(_tex, headings)) + r" \\"]
+    for title, rows in _sections(board):
+        lines += ["\\midrule", f"\\multicolumn{{{len(headings)}}}{{l}}{{{_tex(title)}}} \\\\", "\\midrule"]
+        lines += [" & ".join(map(_tex, _cells(board, row))) + r" \\" for row in rows]
+    lines += ["\\bottomrule", "\\end{tabular}", "", *(f"% {line}" for line in _notes(board))]
+    return "\n".join(lines) + "\n"
+
+
+def to_html(board: Board) -> str:
+    """A page of its own, without scripts."""
+    import jinja2
+    from markupsafe import Markup
+
+    style = (files("eager_lmeval.commands.report") / "page.css").read_text(encoding="utf-8")
+    page = (files(__package__) / "page.html.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(page).render(
+        style=Markup(style),
+        headings=_headings(board),
+        sections=[(title, [(row, _cells(board, row)) for row in rows]) for title, rows in _sections(board)],
+        notes=_notes(board),
+    )
+
+
+FORMATS: Mapping[str, Callable[[Board], str]] = {
+    "text": to_text,
+    "markdown": to_markdown,
+    "csv": to_csv,
+    "latex": to_latex,
+    "html": to_html,
+}
+
+
+def _sections(board: Board) -> list[tuple[str, Sequence[Row]]]:
+    found = [
+        ("ranked", board.ranked),
+        ("not ranked: without all tasks", board.unranked),
+        (f"not ranked: {UPPER_BOUND}", board.labelled),
+    ]
+    return [(title, rows) for title, rows in found if rows]
+
+
+def _all(board: Board) -> list[Row]:
+    return [*board.ranked, *board.unranked, *board.labelled]
+
+
+def _headings(board: Board) -> list[str]:
+    votes = board.metric == "avg@n"
+    tasks = [name for task in board.tasks for name in ([f"{task} {board.metric}", "vote"] if votes else [task])]
+    overall = ["all tasks"] if len(board.tasks) > 1 else []
+    return ["rank", "model", "method", "n", "seeds", *tasks, *overall, "tokens/doc"]
+
+
+def _cells(board: Board, row: Row) -> list[str]:
+    votes = board.metric == "avg@n"
+    tasks = []
+    for task in board.tasks:
+        cell = row.cells.get(task)
+        tasks.append("–" if cell is None else _estimate(cell.average, cell.half_width))
+        if votes:
+            tasks.append("–" if cell is None or math.isnan(cell.vote) else f"{100 * cell.vote:.1f}")
+    overall = [_estimate(row.average, row.half_width)] if len(board.tasks) > 1 else []
+    marks = "".join(f" [{number}]" for number in row.marks)
+    tie = " ≈" if row.ties_with_best and row.best_rank is not None else ""
+    return [
+        row.rank + tie,
+        row.model + marks,
+        row.method,
+        "–" if row.n is None else str(row.n),
+        str(row.seeds),
+        *tasks,
+        *overall,
+        "–" if math.isnan(row.tokens) else f"{row.tokens:,.0f}",
+    ]
+
+
+def _estimate(value: float, half_width: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:.1f}" + ("" if math.isnan(half_width) else f" ± {100 * half_width:.1f}")
+
+
+def _notes(board: Board) -> list[str]:
+    lines = [
+        f"In per cent; ± is the {100 * board.confidence:g}% interval over documents (1.96 standard errors at 95%). "
+        "≈: not told from the highest average. "
+        "A rank is a range where the documents cannot tell: paired tests, Holm over all pairs."
+    ]
+    if board.metric == "avg@n":
+        lines.append(
+            "avg@n: the mean score of up to n sequences a document, vote: of their majority, both path-weighted."
+        )
+    return [*lines, *(f"[{number}] {remark}" for number, remark in enumerate(board.remarks, 1))]
+
+
+def _plain(text: str) -> str:
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _tex(text: str) -> str:
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], text.replace("\n", " "))

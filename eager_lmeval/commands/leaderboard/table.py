@@ -1,0 +1,293 @@
+"""Runs as rows of a leaderboard, and who of them can be told from whom."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from eager_lmeval.commands.compare.pairing import Key, prompts_digest, read_documents
+from eager_lmeval.commands.compare.verdict import holm
+from eager_lmeval.commands.runs import Run, find_runs
+from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.paired import pooled_test
+from eager_lmeval.scores.stats import standard_error
+
+__all__ = ["Board", "Cell", "Row", "make_board"]
+
+AVERAGE, VOTE = "pass_rate_w", "cons_w@max"
+"""Weighted by path (SPEC 6), so that trees and independent samples compare; of the latter all weights are equal."""
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "do_sample", "max_gen_toks", "until")
+_NO_DIFFERENCE = ("seed", "max_rows")
+_METHOD = ("strategy", "branching", "entropy_threshold", "max_sequences")
+"""Of a row's name: how its answers were made, which a leaderboard may compare."""
+
+
+class Cell(NamedTuple):
+    """One task of a row."""
+
+    average: float
+    half_width: float
+    """Half of the interval; NaN for fewer than two documents."""
+    vote: float
+    """NaN where the task has no vote."""
+    tokens: float
+    """Decoded a document; NaN where that is not known."""
+    documents: int
+
+
+@dataclass
+class Row:
+    """One model, made in one way; several seeds of it are averaged document by document."""
+
+    model: str
+    method: str
+    n: int | None
+    """Sequences a document may have; None for a model without trees."""
+    seeds: int
+    labels_used: bool
+    cells: dict[str, Cell]
+    values: dict[str, dict[Key, float]] = field(repr=False)
+    marks: list[int] = field(default_factory=list)
+    """Numbers of the board's remarks on it."""
+    best_rank: int | None = None
+    """With what the documents can tell; None where the row is not ranked."""
+    worst_rank: int | None = None
+    ties_with_best: bool = False
+    average: float = math.nan
+    """Mean of the tasks' averages; NaN where a task is missing."""
+    half_width: float = math.nan
+    tokens: float = math.nan
+
+    @property
+    def rank(self) -> str:
+        if self.best_rank is None:
+            return "–"
+        return f"{self.best_rank}" if self.best_rank == self.worst_rank else f"{self.best_rank}–{self.worst_rank}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """The ranked rows, best first, and those that are not ranked."""
+
+    tasks: list[str]
+    metric: str
+    confidence: float
+    ranked: list[Row]
+    unranked: list[Row]
+    """That lack a task."""
+    labelled: list[Row]
+    """Made with labels."""
+    remarks: list[str]
+    """In what rows differ from the first one; a row's ``marks`` point here, from 1 on."""
+
+
+def make_board(
+    paths: Sequence[Path], metric: str | None = None, confidence: float = 0.95, allow_different: bool = False
+) -> Board:
+    """Reads and ranks runs. UsageError for runs that cannot be read, and for those that differ in prompts, task
+    versions, documents or sampling, unless that is allowed: then the board's remarks say so.
+
+    Two rows are told apart by a two-sided paired test of the mean of their tasks' averages (the documents of a task are
+    a stratum), corrected by Holm over all pairs. A row's rank runs from 1 + how many are shown to be better to how many
+    are not shown to be worse; with the best ties who is not shown to be worse than the row with the highest average.
+    """
+    groups = _grouped([run for path in paths for run in find_runs(path)])
+    tasks = list(dict.fromkeys(task for runs in groups for task in runs[0].tasks))
+    named = metric or AVERAGE
+    rows = [_row(runs, tasks, named, metric is None, confidence) for runs in groups]
+    remarks = _differences([runs[0] for runs in groups], rows, tasks)
+    if refused := [remark for remark, is_refused in remarks if is_refused]:
+        _refuse(refused, allow_different)
+    complete = [row for row in rows if not row.labels_used and len(row.cells) == len(tasks)]
+    complete.sort(key=lambda row: -row.average)
+    _rank(complete, tasks, 1 - confidence)
+    return Board(
+        tasks,
+        "avg@n" if metric is None else metric,
+        confidence,
+        complete,
+        [row for row in rows if not row.labels_used and len(row.cells) < len(tasks)],
+        sorted((row for row in rows if row.labels_used), key=lambda row: (math.isnan(row.average), -row.average)),
+        [remark for remark, _ in remarks],
+    )
+
+
+def _grouped(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in nothing but their seed, and of equal seeds the newest."""
+    groups: dict[str, dict[str, Run]] = {}
+    for run in {run.results_file.resolve(): run for run in runs}.values():
+        made: list[Any] = [
+            [pool["task"], {name: value for name, value in pool["options"].items() if name not in _NO_DIFFERENCE}]
+            for pool in run.all_pools
+        ]
+        made = made or [run.config.get("model_args"), run.config.get("gen_kwargs")]
+        conditions = [_conditions(run, task) for task in run.tasks]
+        key = json.dumps([run.model, run.tasks, made, conditions], sort_keys=True, default=str)
+        groups.setdefault(key, {})[str(run.config.get("torch_seed"))] = run
+    return [list(group.values()) for group in groups.values()]
+
+
+def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, confidence: float) -> Row:
+    run = runs[0]
+    pools = run.all_pools
+    cells, values = {}, {}
+    for task in run.tasks:
+        found = [read_documents(run, task).values for run in runs]
+        if metric not in found[0]:
+            raise UsageError(
+                f"{run.results_file}: task {task} has no {metric}; name a metric that all have with --metric, such as "
+                f"{', '.join(found[0]) or 'none'}"
+            )
+        scored = _averaged([documents[metric] for documents in found])
+        vote = _averaged([documents.get(VOTE, {}) for documents in found]) if votes else {}
+        cost = _averaged([documents.get("tokens", {}) for documents in found])
+        numbers = list(scored.values())
+        cells[task] = Cell(
+            _mean(scored), _half_width(standard_error(numbers), confidence), _mean(vote), _mean(cost), len(scored)
+        )
+        values[task] = scored
+    row = Row(
+        model=run.model,
+        method=_method(pools),
+        n=max((pool["options"]["max_sequences"] for pool in pools), default=None),
+        seeds=len(runs),
+        labels_used=any(run.labels_used for run in runs),
+        cells={task: cells[task] for task in tasks if task in cells},
+        values=values,
+    )
+    if len(row.cells) == len(tasks):
+        row.average = math.fsum(cell.average for cell in row.cells.values()) / len(tasks)
+        row.half_width = math.hypot(*(cell.half_width for cell in row.cells.values())) / len(tasks)
+        row.tokens = math.fsum(cell.tokens for cell in row.cells.values()) / len(tasks)
+    return row
+
+
+def _method(pools: Sequence[Mapping[str, Any]]) -> str:
+    """``init top2 θ=0.5``, of several pools what they have in common and the range of the rest."""
+    if not pools:
+        return "–"
+    said = []
+    for name in _METHOD[:-1]:
+        found = list(dict.fromkeys(str(pool["options"].get(name)) for pool in pools))
+        if name == "entropy_threshold":
+            if all(pool["options"]["strategy"] != "parallel" for pool in pools) and found != ["None"]:
+                said.append("θ=" + "/".join(found))
+        elif name == "strategy" or found not in (["top2"], ["None"]):
+            said.append("/".join(found))
+    return " ".join(said)
+
+
+def _averaged(columns: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
+    """Each document's mean over the runs; those without a value in one of them are left out."""
+    keys = [key for key in columns[0] if all(not math.isnan(column.get(key, math.nan)) for column in columns)]
+    return {key: math.fsum(column[key] for column in columns) / len(columns) for key in keys}
+
+
+def _mean(values: Mapping[Key, float]) -> float:
+    return math.fsum(values.values()) / len(values) if values else math.nan
+
+
+def _half_width(error: float, confidence: float) -> float:
+    return float(ndtri((1 + confidence) / 2)) * error
+
+
+def _differences(runs: Sequence[Run], rows: Sequence[Row], tasks: Sequence[str]) -> list[tuple[str, bool]]:
+    """In what each row differs from the first that has the task, and whether that is refused; marks the rows."""
+    remarks: dict[str, bool] = {}
+
+    def remark(row: Row, text: str, refused: bool) -> None:
+        remarks.setdefault(text, refused)
+        number = list(remarks).index(text) + 1
+        if number not in row.marks:
+            row.marks.append(number)
+
+    for task in tasks:
+        having = [(run, row) for run, row in zip(runs, rows, strict=True) if task in row.cells]
+        reference = having[0]
+        theirs = _conditions(reference[0], task)
+        for run, row in having[1:]:
+            ours = _conditions(run, task)
+            same_template = ours["chat template"] == theirs["chat template"]
+            for name, value in ours.items():
+                if value == theirs[name] or (name == "prompts" and not same_template):
+                    continue
+                if name == "chat template":
+                    remark(row, f"{task}: another chat template than {reference[1].model}; prompts differ by it", False)
+                elif name == "prompts":
+                    remark(row, f"{task}: other prompts than {reference[1].model}", True)
+                else:
+                    remark(
+                        row, f"{task}: {name} {_said(value)}, not {_said(theirs[name])} as {reference[1].model}", True
+                    )
+            if row.values[task].keys() != reference[1].values[task].keys():
+                shared = len(row.values[task].keys() & reference[1].values[task].keys())
+                remark(row, f"{task}: only {shared} documents in common with {reference[1].model}", True)
+    return list(remarks.items())
+
+
+def _conditions(run: Run, task: str) -> dict[str, Any]:
+    """What makes scores of a task comparable."""
+    results = run.results
+    pools = run.pools(task)
+    options: Mapping[str, Any] = pools[0]["options"] if pools else {}
+    generation = ((results.get("configs") or {}).get(task) or {}).get("generation_kwargs") or {}
+    given = run.config.get("gen_kwargs")
+    known: Mapping[str, Any] = options or {**generation, **(given if isinstance(given, dict) else {})}
+    found = {name: known.get(name) for name in _SAMPLING}
+    if found["do_sample"] is None and found["temperature"]:
+        found["do_sample"] = True  # as the harness reads it (DESIGN: absent with a temperature means sampling)
+    return {
+        "task version": (results.get("versions") or {}).get(task),
+        "few-shot examples": (results.get("n-shot") or {}).get(task),
+        "chat template": results.get("chat_template_sha"),
+        "system instruction": results.get("system_instruction_sha"),
+        "prompts": prompts_digest(run, task),
+        **found,
+    }
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else repr(value)
+
+
+def _refuse(differences: Sequence[str], allow_different: bool) -> None:
+    if not allow_different:
+        raise UsageError(
+            "the runs cannot be ranked as they are:\n  "
+            + "\n  ".join(differences)
+            + "\nrun them alike, or rank them with --allow-different, and the table will say so"
+        )
+
+
+def _rank(rows: Sequence[Row], tasks: Sequence[str], alpha: float) -> None:
+    """Sets the ranks of rows that are sorted by their averages."""
+    pairs = list(itertools.combinations(range(len(rows)), 2))
+    corrected = holm([_p_value(rows[first], rows[second], tasks) for first, second in pairs])
+    told_apart = {pair for pair, p_value in zip(pairs, corrected, strict=True) if p_value <= alpha}
+    for place, row in enumerate(rows):
+        better = sum((other, place) in told_apart for other in range(place))
+        worse = sum((place, other) in told_apart for other in range(place + 1, len(rows)))
+        row.best_rank, row.worst_rank = 1 + better, len(rows) - worse
+        row.ties_with_best = (0, place) not in told_apart
+
+
+def _p_value(first: Row, second: Row, tasks: Sequence[str]) -> float:
+    """Two-sided, of equal means of the tasks' means, on the documents that both have."""
+    strata: list[NDArray[np.float64]] = []
+    bounded = True
+    for task in tasks:
+        ours, theirs = first.values[task], second.values[task]
+        table = np.array([[ours[key], theirs[key]] for key in ours if key in theirs]).reshape(-1, 2)
+        bounded = bounded and bool(((table >= 0) & (table <= 1)).all())
+        strata.append(table[:, 0] - table[:, 1])
+    tested = pooled_test(strata, False, bounded, equal=True)
+    return min(1.0, 2 * min(tested.p_beyond, tested.p_within))
