@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-__all__ = ["Point", "histogram", "scatter"]
+__all__ = ["Point", "TrendPoint", "histogram", "scatter", "trend"]
 
 WIDTH, HEIGHT = 460, 268
 LEFT, RIGHT, TOP, BOTTOM = 48, 22, 32, 40
@@ -22,6 +22,8 @@ NAMES = 12
 GAP = 14
 """Distance between points of equal cost in a scatter plot, so that each can be seen and named."""
 BINS = 24
+_TREND_LABELS = 7
+"""Commits that have room below a plot over runs."""
 _COLOURS = {"parallel": "#6b6f76", "init": "#1f5fbf", "adapt": "#17703a", "eager": "#b3461e", "consistency": "#7a3ea8"}
 _ALONE = (
     "<style>text{font:11px sans-serif;fill:#5d646d}.grid line{stroke:#d9dce0}"
@@ -75,6 +77,57 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str, *, alone: bool 
             f'<text x="{x:.1f}" y="{name_at:.1f}" text-anchor="middle">{escape(point.name)}</text></g>'
         )
     return _svg(f"{y_title} against {x_title}", [_ALONE, *parts] if alone else parts)
+
+
+class TrendPoint(NamedTuple):
+    """A run in a plot over runs."""
+
+    y: float
+    low: float
+    high: float
+    label: str
+    """What stands below it on the axis, where there is room."""
+    title: str
+    """What it says when it is pointed at."""
+    kind: str
+    """`counted`, `blessed`, `quarantined` or `different`."""
+
+
+def trend(points: Sequence[TrendPoint], y_title: str, cut: tuple[int, int, int] | None = None) -> str:
+    """Runs in their order with vertical intervals; ``cut`` is the place of a step's first run and of its interval."""
+    places = [(place, point) for place, point in enumerate(points) if not math.isnan(point.y)]
+    if not places:
+        return ""
+    known = [(place, p if p.low <= p.high else p._replace(low=p.y, high=p.y)) for place, p in places]
+    y_ticks = _ticks(min(point.low for _, point in known), max(point.high for _, point in known))
+    x_scale, y_scale = _scales([-0.5, max(1, len(points)) - 0.5], y_ticks)
+    base, every = HEIGHT - BOTTOM, math.ceil(len(points) / _TREND_LABELS)
+    lines = [
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_scale(tick):.1f}" y2="{y_scale(tick):.1f}"/>'
+        f'<text x="{LEFT - 6}" y="{y_scale(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>'
+        for tick in y_ticks
+    ]
+    lines += [
+        f'<text x="{x_scale(place):.1f}" y="{base + 15}" text-anchor="middle">{escape(point.label)}</text>'
+        for place, point in enumerate(points)
+        if place % every == 0
+    ]
+    lines.append(f'<text class="axis" x="4" y="10">{escape(y_title)}</text>')
+    parts = [f'<g class="grid">{"".join(lines)}</g>']
+    if cut:
+        at, low, high = (x_scale(place - 0.5) for place in cut)
+        parts.append(
+            f'<g class="cut"><rect x="{low - 2:.1f}" y="{TOP}" width="{high - low + 4:.1f}" height="{base - TOP}"/>'
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{base}"/></g>'
+        )
+    for place, point in known:
+        x, y = x_scale(place), y_scale(point.y)
+        parts.append(
+            f'<g class="mark k-{escape(point.kind)}"><title>{escape(point.title)}</title>'
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y_scale(point.low):.1f}" y2="{y_scale(point.high):.1f}"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/></g>'
+        )
+    return _svg(f"{y_title} over runs", parts)
 
 
 def histogram(values: Sequence[int], x_title: str, y_title: str) -> str:

@@ -21,9 +21,26 @@ from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.scores.history import Step, drift, step
 from eager_lmeval.scores.paired import margin_test, pooled_test, spread_allowed
 
-__all__ = ["Change", "Flip", "Judgement", "Line", "Outcome", "Trend", "judge", "trends"]
+__all__ = [
+    "ALPHA",
+    "Change",
+    "Flip",
+    "Judgement",
+    "Line",
+    "Outcome",
+    "Trend",
+    "is_alike",
+    "judge",
+    "name_of",
+    "shown_drifts",
+    "shown_steps",
+    "trends",
+    "watched",
+]
 
 ALL_TASKS = "all tasks"
+ALPHA = 0.05
+"""Of what the page says by itself."""
 
 
 class Outcome(Enum):
@@ -89,6 +106,11 @@ class Trend:
     def p_value(self) -> float:
         """Of no drift either way, at any time."""
         return min(1.0, 2 / max(self.fall, self.rise))
+
+    @property
+    def moves(self) -> bool:
+        """Whether any run differs from another."""
+        return bool((self.means != self.means[0]).any())
 
     @property
     def better(self) -> bool:
@@ -176,10 +198,10 @@ def judge(
             + "\nundo the change of the prompt, bless a run that has it, or judge as it is with --allow-different"
         )
     pairs, notes = pair_runs(*runs, tasks, allow_different, read)
-    watched = _watched(pairs, metrics)
+    chosen = watched(pairs, metrics)
     limited = {limit.metric for limit in limits}
-    tests = [_test(pair.task, [metric]) for pair, metric in watched]
-    tests += [_test(ALL_TASKS, found) for found in _over_tasks(watched)]
+    tests = [_test(pair.task, [metric]) for pair, metric in chosen]
+    tests += [_test(ALL_TASKS, found) for found in _over_tasks(chosen)]
     checks = decide(pairs, limits, confidence, power, [test.p_value for test in tests]) if limits else []
     beyond = [check.p_beyond for check in checks]  # corrected already, which only makes the others' correction larger
     corrected = holm([*(test.p_value for test in tests), *beyond])[: len(tests)]
@@ -189,7 +211,7 @@ def judge(
         worse_is_limited = test.metric in limited and test.better is not True
         if not worse_is_limited:  # what may get worse by how much is then the limit's to say
             changes.append(Change(*test[:-1], p_value, alpha))
-    found = trends(history, blessed, watched, until=newest)
+    found = trends(history, blessed, chosen, until=newest)
     comparison = Comparison(
         *runs, confidence, power, [(pair, rows(pair, confidence, power)) for pair in pairs], checks, [*prompts, *notes]
     )
@@ -199,22 +221,22 @@ def judge(
         candidates,
         comparison,
         changes,
-        _drifts(found, alpha),
-        _steps(found, alpha),
+        shown_drifts(found, alpha),
+        shown_steps(found, alpha),
         _repeats(checks, pairs, baselines, candidates, repeat, confidence, power) if repeat else [],
         _flips([(pair, read(runs[0], pair.task), read(runs[1], pair.task)) for pair in pairs]),
     )
 
 
 def trends(
-    history: History, blessed: Entry, watched: Iterable[tuple[TaskPair, Metric]], until: Entry | None = None
+    history: History, blessed: Entry, chosen: Iterable[tuple[TaskPair, Metric]], until: Entry | None = None
 ) -> list[Trend]:
     """Each watched metric over the runs that are made as the baseline is, from the first blessed one on."""
     start = min((entry.date for entry in history.entries if entry.run in history.blessed), default=blessed.date)
     end = until.date if until else "~"
     comparable: dict[str, list[Entry]] = {}
     found = []
-    for pair, metric in watched:
+    for pair, metric in chosen:
         if pair.task not in comparable:
             comparable[pair.task] = [
                 entry for entry in history.counted if start <= entry.date <= end and is_alike(blessed, entry, pair.task)
@@ -334,7 +356,7 @@ def _prompts_differ(blessed: Entry, newest: Entry, only: Sequence[str]) -> list[
     ]
 
 
-def _watched(pairs: Sequence[TaskPair], metrics: Sequence[str]) -> list[tuple[TaskPair, Metric]]:
+def watched(pairs: Sequence[TaskPair], metrics: Sequence[str]) -> list[tuple[TaskPair, Metric]]:
     """The named metrics; where none is named, all of which their tasks say what is better."""
     known = list(dict.fromkeys(metric.name for pair in pairs for metric in pair.metrics))
     for name in metrics:
@@ -378,7 +400,7 @@ def _test(task: str, found: Sequence[Metric]) -> _Test:
     )
 
 
-def _drifts(found: Sequence[Trend], alpha: float) -> list[Line]:
+def shown_drifts(found: Sequence[Trend], alpha: float) -> list[Line]:
     """What an anytime-valid test shows, corrected over tasks and metrics."""
     lines = []
     for trend, p_value in zip(found, holm([trend.p_value for trend in found]), strict=True):
@@ -394,7 +416,8 @@ def _drifts(found: Sequence[Trend], alpha: float) -> list[Line]:
     return lines
 
 
-def _steps(found: Sequence[Trend], alpha: float) -> list[Trend]:
+def shown_steps(found: Sequence[Trend], alpha: float) -> list[Trend]:
+    """The trends whose step a permutation test finds, corrected over tasks and metrics."""
     known = [trend for trend in found if trend.step]
     corrected = holm([trend.step.p_value for trend in known if trend.step])
     return [trend for trend, p_value in zip(known, corrected, strict=True) if p_value <= alpha]

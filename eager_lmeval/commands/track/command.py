@@ -208,7 +208,7 @@ def _page(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.track.page import to_html
     from eager_lmeval.commands.writing import print_text, save_text
 
-    text = to_html(read_history(args.history), args.metric, args.output)
+    text = to_html(read_history(args.history), args.metric)
     save_text(args.output, text)
     print_text(f"{args.output}: {len(text) / 1e6:.1f} MB\n")
     return 0
