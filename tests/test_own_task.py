@@ -94,8 +94,7 @@ def test_the_task_of_the_documentation_runs_as_it_stands_there(tmp_path: Path, m
     folder = tmp_path / "my_tasks"
     folder.mkdir()
     shown = {block.language: block.text for block in blocks(ROOT / "docs/own-task.md")}
-    (folder / "my_task.yaml").write_text(shown["yaml"].replace("TASKS/", f"{paths.tasks_dir()}/", 1))
-    (folder / "utils.py").write_text(shown["python"])
+    (folder / "my_task.yaml").write_text(shown["yaml"])
     (folder / "problems.jsonl").write_text(shown["json"])
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     results = simple_evaluate(Model(), tasks=["my_task"], task_manager=manager, bootstrap_iters=0)
