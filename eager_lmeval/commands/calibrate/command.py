@@ -31,6 +31,8 @@ STEP_NATS = 0.01
 """How finely θ is chosen."""
 _CHOSEN = ("strategy", "max_sequences", "entropy_threshold", "branching", "fan_out")
 """Options that the written configuration gets from here; the others are the pilot's."""
+PLAYS = 32
+"""Trees of a prompt that a forecast of systematic ones plays: the error needs more of them than the tokens."""
 _WORTHWHILE = 0.1
 """Share of the tokens from which on a saving is called one."""
 
@@ -128,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
                 rules: GateSettings | Splits = gate_of(pool["options"], threshold, most)
                 if branching == "systematic":
                     rules = Splits(threshold, most, fan_out, pool["options"].get("think_gate", True))
-                return forecast(prompts, rules, 32 if branching == "systematic" else 8, bar.update)
+                return forecast(prompts, rules, PLAYS if branching == "systematic" else 8, bar.update)
 
             rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(
                 prompts, predict, branching
@@ -238,7 +240,7 @@ def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any])
     from eager_lmeval.commands.calibrate.pilot import forecast, forecast_rounds
     from eager_lmeval.commands.calibrate.splits import Splits
 
-    low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)))
+    low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)), PLAYS)
     said = f"At M = {most}, splitting at every uncertain token (θ = {low.threshold:g}) saves {_percent(low.saving)}"
     if not all(prompt.graded for prompt in prompts):
         rounds = 0.0
@@ -328,12 +330,11 @@ def _print(forecasts: Sequence[Forecast], task: str, pilots: int, count: int, sp
         "saved": lambda one: _percent(one.saving),
         "saturated": lambda one: f"{one.saturated:.0%}",
         "error": lambda one: f"{math.sqrt(one.variance / count):.4f}",
-        "at equal error": lambda one: f"{one.tokens_at_equal_error:.0%}",
         "time": lambda one: _duration(one.tokens * count / speed) if speed else "–",
     }
     graded = not any(math.isnan(one.variance) for one in forecasts)
     if not graded:
-        del columns["error"], columns["at equal error"]
+        del columns["error"]
     if not graded and all(one.fan_out is None for one in forecasts):
         del columns["fan_out"]
     for name in columns:
@@ -348,10 +349,12 @@ def _print(forecasts: Sequence[Forecast], task: str, pilots: int, count: int, sp
         soft_wrap=True,
     )
     if graded:
+        most = max(one.max_sequences for one in forecasts)
+        alone = next(one for one in forecasts if one.max_sequences == most)
         output.print(
             "error: standard error of pass_rate_w over runs of these prompts, at most: that copies which separate "
-            "exclude one another lowers it, and is not in a pilot. At equal error: tokens, as a share of what "
-            "independent samples need to be as precise, at most.",
+            f"exclude one another lowers it, and is not in a pilot. {most} independent samples: "
+            f"{math.sqrt(alone.parallel_variance / count):.4f} at {alone.parallel_tokens * count:,.0f} tokens.",
             soft_wrap=True,
         )
 

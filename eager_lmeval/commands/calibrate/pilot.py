@@ -41,7 +41,8 @@ class Forecast(NamedTuple):
     parallel_tokens: float
     """Of M independent samples."""
     variance: float
-    """Of a prompt's weighted rate over runs; NaN where the pilot is not graded, and behind a gate."""
+    """Of a prompt's weighted rate over runs, at most (parts of one split are taken to be independent, and exclude one
+    another); NaN where the pilot is not graded, and behind a gate."""
     parallel_variance: float
     """The same of M independent samples."""
 
@@ -49,11 +50,6 @@ class Forecast(NamedTuple):
     def saving(self) -> float:
         """Share of the tokens of M independent samples that is not needed."""
         return 1 - self.tokens / self.parallel_tokens
-
-    @property
-    def tokens_at_equal_error(self) -> float:
-        """Tokens that independent samples would need to be as precise, as a share: below 1, branching saves."""
-        return self.variance * self.tokens / (self.parallel_variance * self.parallel_tokens)
 
 
 def forecast(
