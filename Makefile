@@ -10,11 +10,11 @@ SOURCES := pyproject.toml constraints.txt packaging/eager_lmeval_register.pth
 # without them, as CI does, they install these system packages. EAGER_TESTS_INSTALL_PACKAGES=0 forbids it.
 EAGER_TESTS_INSTALL_PACKAGES ?= 1
 
-# What shows whether other versions still fit: the hook, an evaluation through the command line, tasks of the harness,
-# a resumed run, golden cases, and engine against oracle on tiny models of every kind that slots serve. (transformers 5.0
-# offloads nothing with parallelize=True on a CPU, so the test of that has nothing to test there.)
-BOUNDS_TESTS := tests/test_registration.py tests/commands/test_demo.py tests/test_lm.py tests/algorithm/test_golden.py \
-    tests/journal/test_resume.py::test_a_finished_run_is_not_generated_again tests/engine/test_oracle.py
+# What shows whether other versions still fit: the hook, the model's interface, golden cases, and engine against oracle on
+# tiny models of every kind that slots serve. (transformers 5.0 offloads nothing with parallelize=True on a CPU, so the test
+# of that has nothing to test there.) tests/versions.py then runs whole evaluations, whose results must not differ.
+BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
+NEXT_HARNESS := lm_eval==0.5.0.dev1
 
 .PHONY: demo test test-bounds test-lowest test-newest test-vllm bench lint docs clean
 
@@ -24,7 +24,8 @@ demo: .venv/installed
 test: lint
 	EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest
 
-test-bounds: test-lowest test-newest
+test-bounds: test-lowest test-newest test-next
+	.venv-newest/bin/python tests/versions.py compare build/versions/lowest build/versions/newest build/versions/next
 
 # The lowest versions that pyproject.toml accepts, and the newest that there are. uv resolves and installs in seconds; it
 # keeps the torch of constraints.txt, which pip installs, because torch's builds are too large to take several.
@@ -38,6 +39,14 @@ test-lowest test-newest: test-%:
 	    -e '.[plot]' 'pytest>=8.0' 'hypothesis>=6.100' "$$(grep '^torch==' constraints.txt)"
 	.venv-$*/bin/uv pip list --python .venv-$*/bin/python | grep -E '^(accelerate|datasets|lm-eval|torch|transformers) '
 	.venv-$*/bin/python -m pytest -p no:cacheprovider $(BOUNDS_TESTS) -k 'not parallelize'
+	rm -rf build/versions/$*
+	.venv-$*/bin/python tests/versions.py run build/versions/$*
+
+# The harness's next major version, in the place of the newest one.
+test-next: test-newest
+	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python '$(NEXT_HARNESS)'
+	rm -rf build/versions/next
+	.venv-newest/bin/python tests/versions.py run build/versions/next
 
 # eager-vllm in an environment of its own, on vLLM's CPU build, which needs another transformers than .venv has.
 test-vllm: .venv-vllm/installed

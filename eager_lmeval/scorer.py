@@ -15,6 +15,7 @@ from lm_eval.scorers import ScoredDoc
 from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.scorers import TableScorer
 from eager_lmeval.pools.instances import COLUMN
+from eager_lmeval.pools.labels import render_label
 from eager_lmeval.scores.metrics import Tie
 from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant, warn_of_dependent_draws
 from eager_lmeval.verify import get_verifier
@@ -27,12 +28,14 @@ __all__ = ["EagerScorer"]
 class EagerScorer(TableScorer):
     """All metrics of `scores.scoring` for a generate_until task: ``scorer: {type: eager, kwargs: {verifier: math}}``.
 
-    A document's right answer is what ``doc_to_target`` gives, unless its column `eager` says otherwise. Scored are the
-    sequences of its tree, or its ``repeats`` texts for a model that grows none; ``ks``, ``tie`` and ``truncated_votes``
-    are those of `Rules`. UsageError for what is not accepted, before anything is generated.
+    ``label`` is a column or a Jinja template over the document; without it the right answer is what ``doc_to_target``
+    gives. What a document's column `eager` says wins. Scored are the sequences of its tree, or its ``repeats`` texts
+    for a model that grows none; ``ks``, ``tie`` and ``truncated_votes`` are those of `Rules`. UsageError for what is
+    not accepted, before anything is generated.
     """
 
     verifier: str
+    label: str | None = None
     ks: Sequence[int] = ()
     tie: Tie = "mean"
     truncated_votes: bool = False
@@ -50,7 +53,7 @@ class EagerScorer(TableScorer):
         for name in ("filter", "metric_list"):
             if cfg.get(name):
                 raise UsageError(f"scorer eager reads whole texts and has metrics of its own; leave {name} out")
-        known = {"verifier", "ks", "tie", "truncated_votes"}
+        known = {"label", "verifier", "ks", "tie", "truncated_votes"}
         if unknown := sorted(kwargs.keys() - known):
             raise UsageError(f"scorer eager has no {unknown[0]!r}; its kwargs are {', '.join(sorted(known))}")
         if not isinstance(kwargs.get("verifier"), str):
@@ -64,9 +67,9 @@ class EagerScorer(TableScorer):
         self.name = variant(trees)
         for instance, tree in zip(instances, trees, strict=True):
             instance.filtered_resps[self.name] = tree
-            column = instance.doc.get(COLUMN)
-            given = {"label": instance.target, "verifier": self.verifier}
-            instance.doc = {**instance.doc, COLUMN: {**given, **column} if isinstance(column, Mapping) else given}
+            own = instance.doc.get(COLUMN) or {}
+            label = str(instance.target) if self.label is None else render_label(instance.doc, self.label)
+            instance.doc = {**instance.doc, COLUMN: {"label": label, "verifier": self.verifier, **own}}
         warn_of_dependent_draws(instances[0].task_name, trees, self._rules)
 
     def score_instances(self, instances: Mapping[int, Sequence[Any]]) -> dict[int, ScoredDoc]:

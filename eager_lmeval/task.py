@@ -65,7 +65,8 @@ class EagerTask(GenerateTask):
         self._rules = Rules.read(metadata)
         self._metrics = metrics(self._rules)
         self._variant = "none"
-        self._documents: Sequence[Mapping[str, Any]] = []
+        self._figures: dict[str, Any] = {}
+        self._listed: list[dict[str, str]] = []
         super().__init__(config=given)
 
     def test_docs(self) -> Dataset:
@@ -114,18 +115,20 @@ class EagerTask(GenerateTask):
         return {name: metric.higher_is_better for name, metric in self._metrics.items()}
 
     def dump_config(self) -> dict[str, Any]:
-        """The harness's dump; after a run with all ``figures``, and with the metrics that its samples have."""
+        """The harness's dump; with all ``figures`` after the run, and with the metrics that its samples have.
+
+        Up to 0.4.11 the harness asks before the run, so these two are filled in later.
+        """
         dumped: dict[str, Any] = super().dump_config()
-        if self._documents:
-            dumped["figures"] = figures(self._documents, self._metrics, self._variant)
-            everywhere = set.intersection(*map(set, self._documents))
-            listed = [name for name in self._documents[0] if name in everywhere and not name.endswith(_ERROR_BARS)]
-            dumped["metric_list"] = [{"metric": name} for name in listed]  # the columns of wandb's table of documents
-        return dumped
+        return dumped if self.predict_only else dumped | {"figures": self._figures, "metric_list": self._listed}
 
     def _aggregate(self, metric: Metric, documents: Sequence[Mapping[str, Any]]) -> Any:
         """A line of the table, and a look at all that is known of the documents, those of other processes included."""
-        self._documents = documents
+        if not self._figures:
+            self._figures |= figures(documents, self._metrics, self._variant)
+            everywhere = set.intersection(*map(set, documents))
+            listed = [name for name in documents[0] if name in everywhere and not name.endswith(_ERROR_BARS)]
+            self._listed += [{"metric": name} for name in listed]  # the columns of wandb's table of documents
         return metric.aggregate([document[metric.name] for document in documents if metric.name in document])
 
 
