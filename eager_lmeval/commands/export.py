@@ -72,13 +72,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    from eager_lmeval.commands.runs import iter_samples
+    from eager_lmeval.commands.runs import RunName, iter_samples
 
-    for one in runs:
-        for task in one.tasks:
-            about = {"run": str(one.results_file), "model": one.model, "task": task}
-            for sample in iter_samples(one, task):
-                yield from ({**about, **row} for row in _of_document(sample))
+    newest: dict[tuple[Path, str, str], Run] = {}
+    for one in runs:  # of one run, what was rescored comes after the original
+        name = RunName.read(one.results_file)
+        date = name.date if name else one.results_file.name
+        newest |= {(one.results_file.resolve().parent, date, task): one for task in one.tasks}
+    for (_, _, task), one in newest.items():
+        about = {"run": str(one.results_file), "model": one.model, "task": task}
+        for sample in iter_samples(one, task):
+            yield from ({**about, **row} for row in _of_document(sample))
 
 
 def _of_document(sample: Sample) -> Iterator[dict[str, Any]]:

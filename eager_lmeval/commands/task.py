@@ -285,7 +285,7 @@ def _said(draft: _Draft, prompt: str, labels: Sequence[str], unread: Sequence[tu
         f"{draft.path}: task {config['task']}, {len(labels):,} documents, verifier {config['metadata']['verifier']}",
         "",
         f"The first prompt{behind}:",
-        *(f"  {line}" for line in prompt.splitlines()),
+        *(f"  {line}".rstrip() for line in prompt.splitlines()),
         f"Its label: {labels[0]}",
     ]
     if unread:

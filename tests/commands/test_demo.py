@@ -21,7 +21,10 @@ def test_the_demo_prints_a_line_and_a_row_a_strategy_and_keeps_the_results_and_a
     done = subprocess.run([*command, "--output_path", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert sum("tokens in" in line for line in done.stdout.splitlines()) == len(DESIGNS)
-    assert (tmp_path / "lm_eval.log").read_text(encoding="utf-8").count("|eager_demo|") == len(DESIGNS)
+    log = (tmp_path / "lm_eval.log").read_text(encoding="utf-8")
+    tables = log.split("|eager_demo|")[1:]
+    assert len(tables) == len(DESIGNS)
+    assert all("\neager_demo: " in table for table in tables), "how it was made stands below each table"
     assert "Stderr" not in done.stdout, "the harness's tables are in the log"
     lines = [line.split() for line in done.stdout[done.stdout.rindex("branching") :].splitlines()]
     rows = {(words[1], words[2]): words[-1] for words in lines if words and words[0] == "4"}

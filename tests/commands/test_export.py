@@ -47,6 +47,14 @@ def test_a_csv_holds_the_same_rows(folder: Path, tmp_path: Path) -> None:
         assert line == {name: "" if value is None else str(value) for name, value in row.items()}
 
 
+def test_a_run_that_was_rescored_is_exported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_shown_run(tmp_path)
+    assert main(["rescore", str(samples_file(folder))]) == 0
+    assert main(["export", str(folder), "-o", str(tmp_path / "s.csv")]) == 0
+    assert "s.csv: 11 sequences" in capsys.readouterr().out
+    assert "rescored" in (tmp_path / "s.csv").read_text(encoding="utf-8")
+
+
 def test_programs_are_exported_ungraded(tmp_path: Path) -> None:
     folder = write_run(tmp_path, {"pass@max": [1.0]}, records=[tree_record(["x"])])
     samples = samples_file(folder)

@@ -199,6 +199,8 @@ def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     (pool,) = json.loads(results_file.read_text(encoding="utf-8"))["config"]["eager"]["pools"]
     assert pool["processes"] == 2
     assert pool["ledger"]["prompts"] == 5
+    (configured,) = json.loads(results_file.read_text(encoding="utf-8"))["configs"].values()
+    assert configured["figures"]["scored,none"] == 5, "documents of both processes are summed up"
 
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
