@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,13 +85,35 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the YAML and prints what it asks; UsageError, and no file, where that cannot be done."""
+    from eager_lmeval.commands.writing import print_text
+
+    with _others_quiet():
+        print_text(_write(args))
+    return 0
+
+
+@contextmanager
+def _others_quiet() -> Iterator[None]:
+    """Without progress bars of `datasets` and the harness's warnings of its own task files."""
     import datasets
 
-    from eager_lmeval.commands.writing import print_text, save_text
+    harness, hidden = logging.getLogger("lm_eval"), datasets.are_progress_bars_disabled()
+    level = harness.level
+    harness.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        harness.setLevel(level)
+        if not hidden:
+            datasets.enable_progress_bars()
+
+
+def _write(args: argparse.Namespace) -> str:
+    """Writes the YAML; returns what there is to say of it."""
+    from eager_lmeval.commands.writing import save_text
 
     source = Path(args.source)
-    datasets.disable_progress_bars()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of its own task files
     draft = _of_file(source, args) if source.suffix in _LOADERS else _of_harness(args)
     if draft.path.exists():
         raise UsageError(f"{draft.path} exists; remove it, or give another --output")
@@ -108,8 +131,7 @@ def run(args: argparse.Namespace) -> int:
     except BaseException:
         draft.path.unlink()
         raise
-    print_text(_said(draft, shown, labels, unread))
-    return 0
+    return _said(draft, shown, labels, unread)
 
 
 def _of_file(source: Path, args: argparse.Namespace) -> _Draft:
