@@ -85,28 +85,42 @@ class Ended(NamedTuple):
 
 
 def run_action(folder: Path, **inputs: str) -> Ended:
-    """Runs the action's steps in ``folder`` as a runner does, with the Python that is there."""
+    """Runs the action's steps in ``folder`` as a runner does, with the Python that is there; `gh` writes to a file."""
     values = {name: described.get("default", "") for name, described in ACTION["inputs"].items()}
+    values |= {"commit": "c0ffee1", "token": "none"}  # a runner's own
     values |= {name.replace("_", "-"): value for name, value in inputs.items()} | {"python-version": ""}
+    program = folder / "bin/gh"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text('#!/bin/sh\necho "$@" >> gh.log\ncat "$5" >> gh.log\n')
+    program.chmod(0o755)
     files = {name: folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
     environment = os.environ | {name: str(path) for name, path in files.items()} | {"PYTHONPATH": str(ROOT)}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment["PATH"] = os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def outputs() -> dict[str, str]:
+        written = files["GITHUB_OUTPUT"].read_text() if files["GITHUB_OUTPUT"].exists() else ""
+        return dict(line.split("=", 1) for line in written.splitlines())
+
     status, log = 0, ""
     for step in ACTION["runs"]["steps"]:
-        if step.get("if") == "inputs.python-version != ''":
+        wanted = re.fullmatch(r"inputs\.([\w-]+) != ''", step.get("if", ""))
+        if wanted and not values[wanted[1]]:
             continue
         assert "${{" not in step["run"], "what a user gives reaches a script as an environment variable alone"
         own = {
             name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: values[m[1]], v) for name, v in step["env"].items()
+        }
+        own = {
+            name: re.sub(r"\$\{\{ steps\.gate\.outputs\.(\w+) \}\}", lambda m: outputs()[m[1]], v)
+            for name, v in own.items()
         }
         shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
         done = subprocess.run(shell, cwd=folder, env=environment | own, capture_output=True, text=True, check=False)
         status, log = done.returncode, log + done.stdout + done.stderr
         if status:
             break
-    written = files["GITHUB_OUTPUT"].read_text() if files["GITHUB_OUTPUT"].exists() else ""
     summary = files["GITHUB_STEP_SUMMARY"].read_text() if files["GITHUB_STEP_SUMMARY"].exists() else ""
-    return Ended(status, dict(line.split("=", 1) for line in written.splitlines()), summary, log)
+    return Ended(status, outputs(), summary, log)
 
 
 @pytest.mark.slow
@@ -129,3 +143,38 @@ def test_the_actions_steps_run_the_task_and_end_with_the_gates_status(tmp_path: 
     forgiven = run_action(tmp_path, config=config, baseline="baseline", output="other", **unclear)
     assert (forgiven.status, forgiven.outputs["status"]) == (0, "3"), forgiven.log
     assert "::warning::" in forgiven.log
+
+
+@pytest.mark.slow
+def test_with_a_history_the_action_adds_checks_comments_and_fails_for_the_right_reason(tmp_path: Path) -> None:
+    """Three whole runs of the harness, each with a start of several seconds."""
+    given = {"config": str(ROOT / "configs/ci.yaml"), "history": "history.jsonl", "run_args": "--limit 12"}
+    first = run_action(tmp_path, output="first", **given)
+    assert (first.status, first.outputs["status"]) == (2, "2"), f"nothing is blessed yet: {first.log}"
+    assert "has no baseline" in first.log
+    bless = [sys.executable, "-m", "eager_lmeval.commands.cli", "track", "bless", "first", "--history", "history.jsonl"]
+    subprocess.run(bless, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+    same = run_action(tmp_path, output="same", comment="7", **given)
+    assert (same.status, same.outputs["status"]) == (0, "0"), same.log
+    commented = (tmp_path / "gh.log").read_text()
+    assert commented.startswith("pr comment 7 --body-file same/gate.md\n### eager-lmeval track\n\n**PASS")
+    for name in ("gate.json", "gate.xml", "badge.svg", "trend.html", "report.html"):
+        assert (tmp_path / "same" / name).is_file(), name
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3  # two runs and a mark
+
+    short = given | {"run_args": "--limit 12\n--gen_kwargs max_gen_toks=4"}
+    refused = run_action(tmp_path, output="short", comment="7", **short)
+    assert (refused.status, refused.outputs["status"]) == (2, "2"), refused.log
+    assert "max_gen_toks is 120 in the baseline and 4 in the candidate" in refused.log
+
+
+def test_the_action_refuses_both_a_baseline_and_a_history_and_neither(tmp_path: Path) -> None:
+    (judge,) = [step for step in ACTION["runs"]["steps"] if step.get("id") == "gate"]
+    for given in ({"BASELINE": "a", "HISTORY": "b"}, {}):
+        output = tmp_path / "output"
+        environment = os.environ | dict.fromkeys(judge["env"], "") | {"GITHUB_OUTPUT": str(output)} | given
+        shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", judge["run"]]
+        done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.stdout.startswith("::error::Give either"), done
+        assert output.read_text().endswith("status=2\n")

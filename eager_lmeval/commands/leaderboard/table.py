@@ -277,7 +277,8 @@ def _rank(rows: Sequence[Row], tasks: Sequence[str], alpha: float) -> None:
         better = sum((other, place) in told_apart for other in range(place))
         worse = sum((place, other) in told_apart for other in range(place + 1, len(rows)))
         row.best_rank, row.worst_rank = 1 + better, len(rows) - worse
-        row.ties_with_best = (0, place) not in told_apart
+        others = range(1, len(rows)) if place == 0 else [place]
+        row.ties_with_best = any((0, other) not in told_apart for other in others)
 
 
 def _p_value(first: Row, second: Row, tasks: Sequence[str]) -> float:
