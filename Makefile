@@ -45,6 +45,7 @@ test-lowest test-newest: test-%:
 # The harness's next major version, in the place of the newest one.
 test-next: test-newest
 	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python '$(NEXT_HARNESS)'
+	.venv-newest/bin/python -m pytest -p no:cacheprovider tests/harness/test_scorer.py
 	rm -rf build/versions/next
 	.venv-newest/bin/python tests/versions.py run build/versions/next
 

@@ -101,3 +101,15 @@ def test_the_command_finds_the_folders_of_the_wheel(scripts: Path, tmp_path: Pat
 def test_the_harness_gets_the_class_of_the_wheel(scripts: Path, tmp_path: Path) -> None:
     code = "import inspect; from lm_eval.api.registry import get_model; print(inspect.getfile(get_model('eager')))"
     assert Path(run(scripts / "python", "-c", code, cwd=tmp_path)).is_relative_to(scripts.parent)
+
+
+def test_the_tasks_of_the_wheel_are_where_its_entry_point_says(scripts: Path, tmp_path: Path) -> None:
+    """So a harness that reads the group `lm_eval.tasks` needs no --include_path."""
+    code = (
+        "from importlib.metadata import entry_points\n"
+        "from lm_eval.tasks import TaskManager\n"
+        "(point,) = [point for point in entry_points(group='lm_eval.tasks') if point.name == 'eager']\n"
+        "(folder,) = point.load().__path__\n"
+        "print(*TaskManager(include_path=folder, include_defaults=False).all_tasks)"
+    )
+    assert {"eager_demo", "eager_gsm8k", "eager_math"} <= set(run(scripts / "python", "-c", code, cwd=tmp_path).split())

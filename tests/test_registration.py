@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from eager_lmeval._register import MODELS
+from eager_lmeval._register import MODELS, SCORERS
 from eager_lmeval.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +128,18 @@ def test_the_switch_keeps_the_hook_out(tmp_path: Path) -> None:
 def test_the_hook_steps_aside_for_a_harness_with(registry: str, entry: str, tmp_path: Path) -> None:
     path = fake_harness(tmp_path, registry)
     assert output("-c", f"import lm_eval.models\n{PRINT_ENTRY}", cwd=tmp_path, PYTHONPATH=path) == entry
+
+
+@pytest.mark.parametrize("first", ["lm_eval.models", "lm_eval.scorers"])
+def test_the_hook_registers_the_scorer_with_a_harness_that_has_them(first: str, tmp_path: Path) -> None:
+    path = fake_harness(tmp_path, "scorer_registry = Registry()")
+    (tmp_path / "lm_eval" / "scorers").mkdir()
+    (tmp_path / "lm_eval" / "scorers" / "__init__.py").touch()
+    code = (
+        f"import sys\nsys.path[:0] = [{path!r}, {str(ROOT)!r}]\nexec({START_UP!r})\nimport {first}\n"
+        "from lm_eval.api.registry import model_registry, scorer_registry; print(model_registry, scorer_registry)"
+    )
+    assert output("-I", "-S", "-c", code, cwd=tmp_path) == f"{MODELS} {SCORERS}"
 
 
 def test_start_up_imports_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,7 @@ def run(folder: Path) -> dict[str, Any]:
     tasks = folder / "tasks"
     tasks.mkdir(parents=True)
     write_tasks(tasks, ["gsm8k_cot_self_consistency"])
-    own = USERS_TASKS | ({"with_scorer": WITH_SCORER} if SCORERS else {})
-    for name, task in own.items():
+    for name, task in USERS_TASKS.items():
         (tasks / f"{name}.yaml").write_text(yaml.safe_dump(dict(task, task=name)), encoding="utf-8")
     ours, journal = str(paths.tasks_dir()), folder / "journal"
 
@@ -89,8 +88,11 @@ def run(folder: Path) -> dict[str, Any]:
     if not essences["resumed"]["reused"]:
         raise SystemExit("a resumed run has reused nothing")
     if SCORERS:
-        check_scorer(evaluate("with_scorer", "with_scorer"), essences["graded"])
-    afterwards(folder)
+        (folder / "scorer").mkdir()  # the same name, which is part of the seed
+        (folder / "scorer" / "graded.yaml").write_text(
+            yaml.safe_dump(dict(WITH_SCORER, task="graded")), encoding="utf-8"
+        )
+        check_scorer(evaluate("with_scorer", "graded", include=str(folder / "scorer")), essences["graded"])
     return essences
 
 
@@ -132,14 +134,16 @@ def essence(out: Path, task: str) -> dict[str, Any]:
 
 def afterwards(folder: Path) -> None:
     """The commands that read a run read the installed harness's files."""
-    quiet: list[Callable[[], int]] = [
-        lambda: eager_lmeval(["report", str(folder / "demo"), "-o", str(folder / "report.html")]),
-        lambda: eager_lmeval(["compare", str(folder / "demo"), str(folder / "resumed")]),
-        lambda: eager_lmeval(["rescore", str(folder / "graded"), "-o", str(folder / "rescored")]),
+    samples = str(next((folder / "graded").rglob("samples_*.jsonl")))
+    commands = [
+        ["report", str(folder / "demo"), "-o", str(folder / "report.html")],
+        ["compare", str(folder / "demo"), str(folder / "resumed")],
+        ["rescore", samples, "-o", str(folder / "rescored")],
+        ["calibrate", str(folder / "independent")],
     ]
-    for command in quiet:
-        if status := command():
-            raise SystemExit(f"a command of eager-lmeval ended with status {status}")
+    for command in commands:
+        if status := eager_lmeval(command):
+            raise SystemExit(f"eager-lmeval {command[0]} ended with status {status}")
 
 
 def differ(one: Any, other: Any, where: str = "") -> list[str]:
@@ -176,6 +180,7 @@ def main(command: str, *places: str) -> int:
     logging.disable(logging.INFO)
     (folder,) = folders
     (folder / "essence.json").write_text(json.dumps(run(folder)), encoding="utf-8")
+    afterwards(folder)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lm_eval.api import task as installed
 
-__all__ = ["SCORERS", "GenerateTask", "load_tasks"]
+__all__ = ["SCORERS", "GenerateTask", "load_tasks", "runs_code"]
 
 try:
     import lm_eval.scorers  # noqa: F401  # is it there?
@@ -70,11 +70,20 @@ else:
 
 
 def load_tasks(manager: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The tasks of these names, groups and tags by their names, from a `TaskManager`."""
-    if hasattr(manager, "load"):
+    """The tasks of these names, groups and tags by their names, from a `TaskManager`; ValueError without one."""
+    if not hasattr(manager, "load"):
+        return _leaves(manager.load_task_or_group(names))
+    try:
         loaded: dict[str, Any] = manager.load(names)["tasks"]
-        return loaded
-    return _leaves(manager.load_task_or_group(names))
+    except KeyError as error:
+        missing = [name for name in names if not manager.match_tasks([name])]
+        raise ValueError(f"Tasks not found: {', '.join(missing)}") from error
+    return loaded
+
+
+def runs_code(task: Any) -> bool:
+    """Whether grading it runs programs that a model wrote."""
+    return bool(getattr(task, "UNSAFE_CODE", False) or getattr(task.config, "unsafe_code", False))
 
 
 def _leaves(nested: Mapping[Any, Any]) -> dict[str, Any]:

@@ -25,14 +25,7 @@ def build(given: dict[str, Any] = NOTHING, output_type: str = "generate_until", 
 
 def scored(built: Any, *texts: str, target: Any = "62", **doc: Any) -> dict[str, Any]:
     """The aggregates of one document, as the harness comes to them."""
-    instance = SimpleNamespace(
-        doc={"question": "37+25", **doc},
-        doc_id=0,
-        task_name="sums",
-        target=target,
-        resps=list(texts),
-        filtered_resps={},
-    )
+    instance = SimpleNamespace(doc=doc, doc_id=0, task_name="sums", target=target, resps=list(texts), filtered_resps={})
     built.apply_filter([instance])
     built.set_results(built.score_instances({0: [instance]}))
     aggregates, documents = built.aggregate(built.reduced_docs, bootstrap_iters=100000)

@@ -139,9 +139,10 @@ def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Seque
 
     try:
         manager = config.process_tasks(config.metadata)
+        tasks = load_tasks(manager, config.tasks)
     except ValueError as error:  # a task that is not there
         raise UsageError(f"{error}; a task of your own needs include_path") from error
-    sweep_config.check_tasks(load_tasks(manager, config.tasks), config)
+    sweep_config.check_tasks(tasks, config)
     of_harness = {"batch_size": config.batch_size, "max_batch_size": config.max_batch_size, "device": config.device}
     lm = EagerLM.create_from_arg_obj(config.model_args, of_harness)
     save_text(output / _SETTINGS, json.dumps(settings, indent=2, default=str) + "\n")

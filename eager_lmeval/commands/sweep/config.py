@@ -160,12 +160,14 @@ def check_cells(cells: Iterable[Cell], config: EvaluatorConfig) -> None:
 
 def check_tasks(tasks: Mapping[str, Any], config: EvaluatorConfig) -> None:
     """UsageError for tasks that generate nothing, and for programs that nobody allowed to run."""
+    from eager_lmeval.harness.tasks import runs_code
+
     scored = [name for name, task in tasks.items() if task.OUTPUT_TYPE != "generate_until"]
     if scored:
         raise UsageError(
             f"{', '.join(scored)} generate nothing, so the cells of a sweep would be the same; leave them out of tasks"
         )
-    unsafe = [name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False)]
+    unsafe = [name for name, task in tasks.items() if runs_code(task)]
     if unsafe and not config.confirm_run_unsafe_code:
         raise UsageError(
             f"the answers of {', '.join(unsafe)} are programs, and grading runs them; give confirm_run_unsafe_code: "
