@@ -72,8 +72,8 @@ def to_csv(board: Board) -> str:
     )
     for row in _all(board):
         remarks = "; ".join(board.remarks[number - 1] for number in row.marks)
-        head = [row.best_rank, row.worst_rank, row.ties_with_best if row.best_rank else None, row.labels_used]
-        head += [_plain(row.model), _plain(row.method), row.n, row.seeds]
+        ranks = [row.best_rank, row.worst_rank, row.ties_with_best if row.best_rank else None, row.labels_used]
+        head = [*ranks, _plain(row.model), _plain(row.method), row.n, row.seeds]
         for task, cell in row.cells.items():
             figures = [_number(value) for value in (cell.average, cell.half_width, cell.vote, cell.tokens)]
             writer.writerow([*head, _plain(task), cell.documents, *figures, _plain(remarks)])

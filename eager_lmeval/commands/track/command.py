@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from eager_lmeval.commands.amounts import argument, confidence, count, path_argument
 from eager_lmeval.commands.compare.limits import parse_limit
@@ -66,7 +66,8 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_check(actions: _SubParsersAction[argparse.ArgumentParser], run: str) -> None:
     check = _action(actions, "check", "judge the newest run against the baseline", _check)
     check.add_argument("--run", dest="judged", metavar="RUN", help=f"judge another run: {run}")
-    for direction, verb in (("drop", "fall"), ("increase", "rise")):
+    directions: dict[Literal["drop", "increase"], str] = {"drop": "fall", "increase": "rise"}
+    for direction, verb in directions.items():
         check.add_argument(
             f"--max-{direction}",
             type=argument(partial(parse_limit, direction=direction)),

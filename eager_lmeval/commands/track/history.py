@@ -20,7 +20,7 @@ from eager_lmeval.scores.samples import Count, Finite, problem
 
 __all__ = ["FORMAT", "Entry", "History", "Mark", "Recorded", "append", "read_history"]
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}(\+\d+)?$")]
@@ -40,8 +40,8 @@ class Recorded(BaseModel):
 
     @model_validator(mode="after")
     def _as_many_of_each(self) -> Self:
-        columns = [self.ids, *self.values.values()]
-        if any(len(column) != len(self.documents) for column in columns):
+        lengths = [len(self.ids), *map(len, self.values.values())]
+        if any(length != len(self.documents) for length in lengths):
             raise ValueError("a column has another length than the documents")
         if len(set(self.documents)) != len(self.documents):
             raise ValueError("a document comes twice")

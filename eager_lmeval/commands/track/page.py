@@ -69,7 +69,8 @@ def _cost_beside_quality(found: Sequence[Trend]) -> list[Trend]:
 
 def _plot(history: History, blessed: Entry, shown: Trend, stepped: Trend | None) -> str:
     """All runs that have the metric; those that do not count stand in the plot as what they are."""
-    points, place_of = [], {}
+    points: list[TrendPoint] = []
+    place_of: dict[str, int] = {}
     for entry in history.entries:
         recorded = entry.tasks.get(shown.task)
         if recorded is None or shown.metric not in recorded.values:

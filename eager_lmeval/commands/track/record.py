@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eager_lmeval.commands.compare.pairing import prompts_digest, read_documents
+from eager_lmeval.commands.results import Results
 from eager_lmeval.commands.runs import Run
 from eager_lmeval.commands.track.history import FORMAT, Entry, Recorded
 
@@ -37,7 +38,7 @@ def record(run: Run, history: Path, commit: str | None, report: str | None) -> E
         environment=_environment(run),
         results_file=os.path.relpath(run.results_file, history.parent),
         report=report,
-        results=_results(run, tasks),
+        results=cast(Results, _results(run, tasks)),  # Entry checks it
         tasks=tasks,
     )
 
