@@ -132,7 +132,7 @@ def test_names_that_mean_something_to_a_format_are_only_text_in_it(
         output = tmp_path / f"board.{name}"
         assert main(["leaderboard", str(run), "--format", name, "-o", str(output)]) == 0
         shown[name] = output.read_text(encoding="utf-8")
-    assert "=1+1\\|\\<b\\>&\\_50%" in shown["markdown"]
+    assert "=1+1\\|\\<b\\>\\&\\_50%" in shown["markdown"]
     assert ",'=1+1|<b>&_50%," in shown["csv"]
     assert r"=1+1|<b>\&\_50\%" in shown["latex"]
     assert "=1+1|&lt;b&gt;&amp;_50%" in shown["html"]
