@@ -92,7 +92,8 @@ class Run:
         return list((self.config.get("eager") or {}).get("pools") or [])
 
     def pools(self, task: str) -> list[Mapping[str, Any]]:
-        return [pool for pool in self.all_pools if pool["task"] == task]
+        """Those of a task, which the harness from 0.5 on lists as ``group::task`` where it ran as a group's."""
+        return [pool for pool in self.all_pools if pool["task"] in (task, task.rpartition("::")[2])]
 
     @property
     def labels_used(self) -> bool:

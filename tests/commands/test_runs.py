@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from run_files import results_file, write_run
 
-from eager_lmeval.commands.runs import RunName, find_run, results_files
+from eager_lmeval.commands.runs import Run, RunName, find_run, results_files
 from eager_lmeval.errors import UsageError
 
 OLD, NEW = "2026-01-02T03-04-05.000001", "2026-01-03T03-04-05.000001"
@@ -50,6 +50,13 @@ def test_a_value_is_found_under_the_filter_that_the_task_has(tmp_path: Path) -> 
     assert run.value("toy_task", "acc") == 0.5
     assert math.isnan(run.value("toy_task", "acc_stderr"))
     assert run.values("toy_task") == {("acc", "oracle"): 0.5}
+
+
+@pytest.mark.parametrize("listed", ["eager_demo", "eager_math::eager_demo"])
+def test_the_pools_of_a_task_are_found_where_the_harness_lists_it_below_its_group(listed: str) -> None:
+    pools = [{"task": "eager_demo"}, {"task": "eager_gsm8k"}]
+    run = Run(Path("results.json"), {"results": {listed: {}}, "config": {"eager": {"pools": pools}}})
+    assert run.pools(listed) == pools[:1]
 
 
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
