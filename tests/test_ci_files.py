@@ -178,3 +178,27 @@ def test_the_action_refuses_both_a_baseline_and_a_history_and_neither(tmp_path: 
         done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.stdout.startswith("::error::Give either"), done
         assert output.read_text().endswith("status=2\n")
+
+
+def test_the_step_that_keeps_the_history_pushes_the_line_that_the_run_added(tmp_path: Path) -> None:
+    """The last step of the workflow in docs/ci.md, against a repository beside it that has moved on meanwhile."""
+    (block,) = [block for block in SHOWN if "history.jsonl" in block.text]
+    keep = yaml.safe_load(block.text)["jobs"]["gate"]["steps"][-1]["run"]
+    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.invalid"}
+    environment = os.environ | identity | {name.replace("AUTHOR", "COMMITTER"): v for name, v in identity.items()}
+
+    def shell(script: str, folder: Path) -> str:
+        words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shell("git init --quiet --bare --initial-branch main origin.git && git clone --quiet origin.git ours", tmp_path)
+    first = "echo 'history.jsonl merge=union' > .gitattributes && echo first > history.jsonl && git add -A"
+    shell(f"{first} && git commit --quiet -m first && git push --quiet origin HEAD:main", tmp_path / "ours")
+    shell("git clone --quiet origin.git theirs", tmp_path)
+    shell("echo theirs >> history.jsonl && git commit --quiet -am theirs && git push --quiet", tmp_path / "theirs")
+    shell("echo ours >> history.jsonl", tmp_path / "ours")
+    shell(keep, tmp_path / "ours")
+    kept = shell("git show main:history.jsonl", tmp_path / "origin.git").split()
+    assert (kept[0], set(kept)) == ("first", {"first", "ours", "theirs"})
