@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
     "init": SAMPLED | {"strategy": "init"},
     "init at temperature 0": GREEDY | {"strategy": "init", "top_k": 5},
     "init, top_p that cuts second tokens": SAMPLED | {"strategy": "init", "top_p": 0.6, "entropy_threshold": 0.1},
-    "init, hot, top_p": SAMPLED | {"strategy": "init", "temperature": 1.7, "top_p": 0.8},
+    "init, hot, top_p": SAMPLED | {"strategy": "init", "temperature": 2.5, "top_p": 0.2, "entropy_top_k": 3},
     "init, top_k and min_p": SAMPLED | {"strategy": "init", "top_k": 3, "min_p": 0.3, "entropy_threshold": 0.1},
     "init, stop strings": SAMPLED | {"strategy": "init", "until": ["7", "+1"]},
     "init, thinking": SAMPLED | THINKING | {"strategy": "init"},
