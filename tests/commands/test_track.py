@@ -379,5 +379,5 @@ def test_the_page_marks_runs_and_links_to_reports_but_to_no_script(track: Tracke
     assert "javascript:" not in text
     assert "&lt;b&gt;bad&lt;/b&gt; disk" in text
     for kind in ("blessed", "counted", "quarantined"):
-        assert f"mark k-{kind}" in text
+        assert f"point k-{kind}" in text
         assert f"<td>{kind}</td>" in text

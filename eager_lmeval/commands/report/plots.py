@@ -123,7 +123,7 @@ def trend(points: Sequence[TrendPoint], y_title: str, cut: tuple[int, int, int] 
     for place, point in known:
         x, y = x_scale(place), y_scale(point.y)
         parts.append(
-            f'<g class="mark k-{escape(point.kind)}"><title>{escape(point.title)}</title>'
+            f'<g class="point k-{escape(point.kind)}"><title>{escape(point.title)}</title>'
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y_scale(point.low):.1f}" y2="{y_scale(point.high):.1f}"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/></g>'
         )
