@@ -203,6 +203,7 @@ from eager_lmeval.engine.loop import Engine
 from eager_lmeval.lm import EagerLM
 from lm_eval.api.instance import Instance
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 lm = EagerLM(pretrained="demo", journal=sys.argv[1])
 Engine.run = lambda self, source: os.kill(os.getpid(), signal.SIGINT)
 request = Instance("generate_until", {}, ("<|user|>Add 1+2.<|assistant|>", {"max_gen_toks": 60}), 0, ("a_task", 0, 1))
