@@ -134,7 +134,7 @@ class Sample:
         return column if isinstance(column, dict) else {}
 
     @property
-    def question(self) -> str:
+    def prompt(self) -> str:
         """The prompt as the model saw it; empty where it was not logged."""
         arguments: Any = self.logged.get("arguments")
         if isinstance(arguments, Mapping):

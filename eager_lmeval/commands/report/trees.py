@@ -53,7 +53,7 @@ def read_document(sample: Sample, pack: Callable[[Mapping[str, Any]], str] | Non
     label, graded = graded_again(sample.column, record)
     known = [grade for grade in graded if grade is not None]
     answers = dict.fromkeys(grade.answer for grade in known if grade.answer is not None)
-    prompt = _prompt(sample.logged)
+    prompt = sample.prompt
     question = find_question(prompt, sample.logged["doc"])
     lengths = [sequence.get("num_tokens") for sequence in sequences]
     return Document(
@@ -182,18 +182,6 @@ def _common(text: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if text.startswith(other[low:middle], low) else (low, middle - 1)
     return low
-
-
-def _prompt(sample: Mapping[str, Any]) -> str:
-    """The prompt as the model saw it."""
-    arguments = sample.get("arguments")
-    if isinstance(arguments, Mapping):
-        arguments = [list(request.values()) for request in arguments.values() if isinstance(request, Mapping)]
-    try:
-        prompt = arguments[0][0]  # type: ignore[index]  # a list of requests, or nothing of the kind
-    except (IndexError, KeyError, TypeError):
-        prompt = ""
-    return prompt if isinstance(prompt, str) else str(prompt)
 
 
 def _plain(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def _questions(judgement: Judgement) -> dict[tuple[str, int], str]:
             for sample in iter_samples(run, task):
                 doc_id = sample.logged["doc_id"]
                 if (task, doc_id) in wanted:
-                    found[task, doc_id] = sample.question
+                    found[task, doc_id] = sample.prompt
     except (UsageError, OSError):
         return {}
     return found
