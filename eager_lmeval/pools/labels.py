@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -39,12 +40,18 @@ def render_label(doc: Mapping[str, Any], label: str | None) -> str:
                 "strategy=eager needs the right answers and the documents carry none; give label=COLUMN (or a Jinja "
                 "template over the document) and verifier=math, or take strategy=adapt, which needs no labels"
             )
-        return str(_not_null(column["label"]))
+        return _text(column["label"])
     if label in doc:
-        return str(_not_null(doc[label]))
+        return _text(doc[label])
     if "{" in label:
         return _render(label, doc)
-    return str(_not_null(_inside(doc, label)))
+    return _text(_inside(doc, label))
+
+
+def _text(value: Any) -> str:
+    """A label as a text; one with parts, such as a choice's letter and options, as the JSON that verifiers read."""
+    known = _not_null(value)
+    return json.dumps(known, ensure_ascii=False) if isinstance(known, dict | list) else str(known)
 
 
 def read_labels(docs: Iterable[tuple[Prompt, Mapping[str, Any]]], options: Options) -> dict[int, str]:
