@@ -2,8 +2,10 @@
 
 Easy kinds are computed, so a trained model is sure of every token. The others are searched: a solution names a
 guess, checks it, and stops at the first that holds or at the last it may make, whose value is boxed either way.
-The guesses are a uniform draw without replacement, so no first guess is better than another and only the check
-can be learnt. It ends in a difference from the target: comparing two numbers outright was not learnt in 1,200 steps.
+The guesses are informed, as a reasoning model's are: solutions lie near the coefficient more often than far from it,
+and guesses are drawn as solutions are. What is likely is tried first; a modulus says how far the solution may stray,
+and so how hard a problem is. The check ends in a difference from the target: comparing two numbers outright was not
+learnt in 1,200 steps.
 
 A question is written in one way only (the larger summand first), so comparing texts compares problems.
 """
@@ -12,8 +14,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-MOD_GUESSES = {7: 3, 11: 4, 13: 4, 19: 3, 23: 3, 29: 3}  # modulus: guesses a solution may make
-FAVOURED_SHARE = 0.3  # of training: a check that seldom holds is learnt late, so right guesses are made more frequent
+GUESSES = 3  # a solution may make
+STRAYING = {17: 0.6, 19: 0.72, 23: 0.82, 29: 0.9}  # modulus: odds of a value against those of the next nearer one
 HELD_OUT_SEED = 2510
 TRAINING_SEED = 11170
 
@@ -41,7 +43,7 @@ class Kind:
     """How to draw a problem, and its share of the held-out set (problems) and of training (weight)."""
 
     difficulty: str
-    draw: Callable[[random.Random, float], Problem]
+    draw: Callable[[random.Random], Problem]
     held_out: int
     weight: float
 
@@ -50,12 +52,25 @@ def _solution(steps: list[str], answer: int) -> str:
     return f"<think>{''.join(step + ';' for step in steps)}</think>\\boxed{{{answer}}}"
 
 
-def _right_at(rng: random.Random, favoured: float, turns: int) -> int | None:
-    """The turn at which the right value is guessed whatever was drawn, in a share `favoured` of the solutions."""
-    return rng.randrange(turns) if favoured and rng.random() < favoured else None
+def _nearest_first(a: int, modulus: int) -> list[int]:
+    """1 to modulus - 1 by their distance from a, round a circle; of two as far the larger first."""
+    turns = [0, *(turn for step in range(1, modulus) for turn in (step, -step))]
+    return [(a - 1 + turn) % (modulus - 1) + 1 for turn in turns[: modulus - 1]]
 
 
-def _draw_add(rng: random.Random, _favoured: float) -> Problem:
+def _guesses(rng: random.Random, a: int, modulus: int, count: int) -> list[int]:
+    """Different values, each drawn by its odds among those that are left."""
+    values = _nearest_first(a, modulus)
+    odds = [STRAYING[modulus] ** rank for rank in range(len(values))]
+    found = []
+    for _ in range(count):
+        (place,) = rng.choices(range(len(values)), odds)
+        found.append(values.pop(place))
+        del odds[place]
+    return found
+
+
+def _draw_add(rng: random.Random) -> Problem:
     """A sum, with every column and its carry written out."""
     b, a = sorted((rng.randint(10, 99), rng.randint(10, 99)))
     steps, carry, rest_a, rest_b = [], 0, a, b
@@ -67,22 +82,19 @@ def _draw_add(rng: random.Random, _favoured: float) -> Problem:
     return Problem("add", f"Add {a} and {b}.", _solution(steps, a + b), a + b)
 
 
-def _draw_multiply(rng: random.Random, _favoured: float) -> Problem:
+def _draw_multiply(rng: random.Random) -> Problem:
     """A product from the table that the checks of `mod*` need too."""
     a, b = rng.randint(10, 28), rng.randint(10, 28)
     return Problem("multiply", f"Multiply {a} by {b}.", _solution([f"{a}*{b}={a * b}"], a * b), a * b)
 
 
-def _draw_mod(modulus: int) -> Callable[[random.Random, float], Problem]:
-    def draw(rng: random.Random, favoured: float) -> Problem:
-        a, x = rng.randint(2, modulus - 1), rng.randint(1, modulus - 1)
+def _draw_mod(modulus: int) -> Callable[[random.Random], Problem]:
+    def draw(rng: random.Random) -> Problem:
+        a = rng.randint(2, modulus - 1)
+        (x,) = _guesses(rng, a, modulus, 1)
         b = a * x % modulus
-        right_at = _right_at(rng, favoured, MOD_GUESSES[modulus])
-        guesses = rng.sample(range(1, modulus), MOD_GUESSES[modulus])
-        if right_at is not None:
-            guesses[right_at] = x
         guess, steps = 0, []
-        for guess in guesses:
+        for guess in _guesses(rng, a, modulus, GUESSES):
             remainder = a * guess % modulus
             verdict = "ok" if remainder == b else "no"
             steps.append(f"{a}*{guess}={a * guess}:{remainder}-{b}={remainder - b} {verdict}")
@@ -94,14 +106,12 @@ def _draw_mod(modulus: int) -> Callable[[random.Random, float], Problem]:
 
 
 KINDS: dict[str, Kind] = {
-    "add": Kind("easy", _draw_add, 60, 0.10),
-    "multiply": Kind("easy", _draw_multiply, 40, 0.06),
-    "mod7": Kind("middling", _draw_mod(7), 10, 0.04),
-    "mod11": Kind("middling", _draw_mod(11), 30, 0.14),
-    "mod13": Kind("middling", _draw_mod(13), 30, 0.14),
-    "mod19": Kind("hard", _draw_mod(19), 24, 0.15),
-    "mod23": Kind("hard", _draw_mod(23), 24, 0.17),
-    "mod29": Kind("hard", _draw_mod(29), 22, 0.20),
+    "add": Kind("easy", _draw_add, 40, 0.12),
+    "multiply": Kind("easy", _draw_multiply, 30, 0.08),
+    "mod17": Kind("middling", _draw_mod(17), 40, 0.16),
+    "mod19": Kind("middling", _draw_mod(19), 40, 0.18),
+    "mod23": Kind("hard", _draw_mod(23), 45, 0.20),
+    "mod29": Kind("hard", _draw_mod(29), 45, 0.26),
 }
 
 
@@ -113,7 +123,7 @@ def held_out() -> list[Problem]:
         rng = random.Random(f"{HELD_OUT_SEED}:{name}")
         problems: dict[str, Problem] = {}
         while len(problems) < kind.held_out:
-            problem = kind.draw(rng, 0.0)
+            problem = kind.draw(rng)
             problems.setdefault(problem.question, problem)
         chosen.extend(problems.values())
     random.Random(HELD_OUT_SEED).shuffle(chosen)
@@ -128,7 +138,7 @@ def training_block(index: int, size: int, reserved: frozenset[str]) -> Iterator[
     rng = random.Random(f"{TRAINING_SEED}:{index}")
     names, weights = list(KINDS), [kind.weight for kind in KINDS.values()]
     while size:
-        problem = KINDS[rng.choices(names, weights)[0]].draw(rng, FAVOURED_SHARE)
+        problem = KINDS[rng.choices(names, weights)[0]].draw(rng)
         if problem.question not in reserved:
             size -= 1
             yield problem
