@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import eager_lmeval
 from eager_lmeval import UsageError, paths
 
-PROMPTS = ["<|user|>Multiply 13 by 18.<|assistant|>", "<|user|>Solve 27*x=13 mod 29.<|assistant|>"]
+PROMPTS = ["<|user|>Multiply 13 by 18.<|assistant|>", "<|user|>Solve 17*x=26 mod 29.<|assistant|>"]
 SHORT = {"max_sequences": 4, "entropy_threshold": 0.5, "temperature": 0.8, "max_gen_toks": 60, "seed": 1}
 
 

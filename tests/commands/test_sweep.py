@@ -17,7 +17,7 @@ from eager_lmeval import paths
 from eager_lmeval.commands.cli import main
 from eager_lmeval.commands.runs import find_run, find_runs
 from eager_lmeval.commands.sweep.config import cells_of
-from eager_lmeval.commands.sweep.table import Row, rows_of, to_csv, to_latex, to_markdown
+from eager_lmeval.commands.sweep.table import Row, means_of, rows_of, to_csv, to_latex, to_markdown
 from eager_lmeval.errors import UsageError
 
 
@@ -46,6 +46,7 @@ def test_full_parallel_is_run_once_whatever_the_thresholds() -> None:
     ("sweep", "said"),
     [
         ({"theta": [1]}, "no axis 'theta'"),
+        ({"sed": [1]}, "did you mean 'seed'"),
         ({}, "'sweep' is empty"),
         ({"temperature": []}, "temperature=.* is not accepted"),
         ({"strategy": [["init"]]}, "strategy=.* is not accepted"),
@@ -74,6 +75,35 @@ def test_fan_out_and_branching_vary_where_they_mean_something() -> None:
     ]
     rounds = cells_of({"strategy": ["consistency"], "branching": ["none"], "entropy_threshold": [1.0, 2.0]})
     assert [cell.folder for cell in rounds] == ["consistency_none"]
+
+
+def test_seeds_come_one_after_another_and_any_option_is_an_axis() -> None:
+    axes = {"strategy": ["parallel", "consistency"], "round_sequences": [2, 4], "seed": [1, 2]}
+    assert [cell.folder for cell in cells_of(axes)] == [
+        "parallel_seed1",
+        "consistency_round_sequences2_seed1",
+        "consistency_round_sequences4_seed1",
+        "parallel_seed2",
+        "consistency_round_sequences2_seed2",
+        "consistency_round_sequences4_seed2",
+    ]
+
+
+def test_the_tables_show_means_over_the_seeds_and_the_csv_each_cell(tmp_path: Path) -> None:
+    for seed, rounds, passed in ((1, 2, 1.0), (2, 2, 0.0), (1, 3, 1.0)):
+        options = {**OPTIONS, "seed": seed, "round_sequences": rounds}
+        write_run(tmp_path / f"{seed}{rounds}", {"pass@max": [passed, passed]}, options=options)
+    cells = rows_of(find_runs(tmp_path), ["seed", "round_sequences"])
+    table = to_markdown(means_of(cells))
+    assert "| EAGER-init, θ = 0.5, round_sequences 2 | 0.500 |" in table
+    assert "| EAGER-init, θ = 0.5, round_sequences 3 | 1.000 |" in table
+    assert "Means over up to 2 seeds." in table
+    found = csv.DictReader(io.StringIO(to_csv(cells)))
+    assert sorted((line["seed"], line["round_sequences"], line["p@k"]) for line in found) == [
+        ("1", "2", "1.0"),
+        ("1", "3", "1.0"),
+        ("2", "2", "0.0"),
+    ]
 
 
 def test_the_vote_and_the_rate_of_systematic_trees_are_the_weighted_ones(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from local_tasks import write_tasks
 
+from eager_lmeval import paths
 from eager_lmeval.commands.cli import main
 
 PROBLEMS = [{"Question": "1 + 1", "Answer": 2, "Letter": "B"}, {"Question": "2 + 3", "Answer": 5, "Letter": "A"}]
@@ -96,10 +97,12 @@ def test_a_task_of_the_harness_keeps_its_documents_prompt_and_functions(
 ) -> None:
     write_tasks(folder, ["math500_demo", "gsm8k_demo"])
     monkeypatch.setattr("lm_eval.tasks.TaskManager", only_included(TaskManager))
-    for task, label in (("local_math500_demo", "8"), ("local_gsm8k_demo", "So it is.")):
+    with (paths.tasks_dir() / "eager_demo" / "problems.jsonl").open(encoding="utf-8") as lines:
+        first = json.loads(next(lines))
+    for task, label in (("local_math500_demo", first["answer"]), ("local_gsm8k_demo", "So it is.")):
         assert main(["task", task, "--include_path", str(folder)]) == 0
         said = capsys.readouterr().out
-        assert "  <|user|>Solve 27*x=13 mod 29.<|assistant|>\n" in said
+        assert f"  <|user|>{first['question']}<|assistant|>\n" in said
         assert f"Its label: {label}\n" in said
         written = (folder / f"{task}_eager.yaml").read_text(encoding="utf-8")
         assert "exact_match" not in written, "its metrics are those of the vote and the tree"

@@ -1,4 +1,4 @@
-"""`eager-lmeval sweep`: strategies × thresholds × temperatures × M with one model in memory."""
+"""`eager-lmeval sweep`: strategies × thresholds × temperatures × M, or any options, with one model in memory."""
 
 from __future__ import annotations
 
@@ -37,15 +37,19 @@ CONFIG is a configuration for lm_eval run --config with one more key, such as
     entropy_threshold: [1.5, 2.0, 2.5]
     temperature: [0.6, 0.9]
     max_sequences: [32]
+    seed: [1, 2, 3]
 
-Each cell is an ordinary run in a folder of its own below output_path; cells that are there are not run again, so the
-same command goes on after an interruption. table.md, table.csv, table.tex and tradeoff.svg are written beside them. A
-task without the paper's metrics is shown with its own.
+Any option of eager can be varied. Each cell is an ordinary run in a folder of its own below output_path; cells that are
+there are not run again, so the same command goes on after an interruption. Seed by seed is run, and the tables show
+means over the seeds; table.csv has a line a cell. table.md, table.csv, table.tex and tradeoff.svg are written beside
+them. A task without the paper's metrics is shown with its own.
 """
 
 
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "run strategies × branchings × thresholds × temperatures × M with one model, and print the paper's table"
+    summary = (
+        "run strategies × thresholds × temperatures × M, or any options, with one model, and print the paper's table"
+    )
     parser = subparsers.add_parser(
         "sweep",
         help=summary,
@@ -61,7 +65,8 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs what is missing and writes the tables; UsageError for whatever can be known to be wrong before that."""
     settings = sweep_config.read_settings(args.config)
-    cells = sweep_config.cells_of(settings.pop("sweep"))
+    axes = settings.pop("sweep")
+    cells = sweep_config.cells_of(axes)
     output = Path(settings.pop("output_path", None) or "out/sweep")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a sweep runs as one process; start it without accelerate launch or torchrun")
@@ -86,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             )
             return INTERRUPTED
     runs = [found for cell in cells if (found := _finished(output / cell.folder)) is not None]
-    _write_tables(runs, output)
+    _write_tables(runs, list(axes), output)
     return 0
 
 
@@ -194,12 +199,13 @@ def _left(seconds: float, done: int, cells: int) -> str:
     return f" (about {tqdm.format_interval(seconds / done * (cells - done))} left)" if done else ""
 
 
-def _write_tables(runs: Sequence[Run], output: Path) -> None:
+def _write_tables(runs: Sequence[Run], axes: Sequence[str], output: Path) -> None:
     from eager_lmeval.commands.report.plots import Point, scatter
     from eager_lmeval.commands.sweep import table as sweep_table
     from eager_lmeval.commands.writing import print_text, save_text
 
-    rows = sweep_table.rows_of(runs)
+    cells = sweep_table.rows_of(runs, axes)
+    rows = sweep_table.means_of(cells)
     table = sweep_table.to_markdown(rows)
     points = [
         Point(
@@ -216,7 +222,7 @@ def _write_tables(runs: Sequence[Run], output: Path) -> None:
     names = dict.fromkeys(sweep_table.MEASURES.get(row.measure, row.measure) for row in rows)
     texts = {
         "table.md": table,
-        "table.csv": sweep_table.to_csv(rows),
+        "table.csv": sweep_table.to_csv(cells),
         "table.tex": sweep_table.to_latex(rows),
         "tradeoff.svg": scatter(points, "tokens", " / ".join(names), alone=True),
     }

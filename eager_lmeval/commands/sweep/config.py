@@ -8,14 +8,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eager_lmeval.errors import UsageError
+from eager_lmeval.errors import UsageError, near_name
 
 if TYPE_CHECKING:
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
-__all__ = ["AXES", "Cell", "cells_of", "check_cells", "check_tasks", "evaluator_config", "read_settings"]
+__all__ = ["Cell", "cells_of", "check_cells", "check_tasks", "evaluator_config", "read_settings"]
 
-AXES = ("strategy", "branching", "fan_out", "max_sequences", "temperature", "entropy_threshold")
+_LETTERS: Mapping[str, str] = {
+    "strategy": "",
+    "branching": "",
+    "fan_out": "fan",
+    "max_sequences": "M",
+    "temperature": "T",
+    "entropy_threshold": "theta",
+}
+"""What stands before the value in the name of a cell's folder, in this order; others stand there by name."""
 _REFUSED: Mapping[str, str] = {
     "predict_only": "the table needs scores",
     "use_cache": "finished cells are kept anyway, and journal=DIR in model_args keeps prompts of the one in progress",
@@ -29,56 +37,72 @@ _REFUSED: Mapping[str, str] = {
 
 
 class Cell(NamedTuple):
-    """One combination; an axis that the sweep leaves out is None and stays as the configuration has it."""
+    """One combination; an option that the sweep leaves out stays as the configuration has it."""
 
-    strategy: str | None
-    branching: str | None
-    fan_out: int | str | None
-    """The word ``none`` is a value: as many as there are copies."""
-    max_sequences: int | None
-    temperature: float | None
-    entropy_threshold: float | None
-
-    @property
-    def folder(self) -> str:
-        values = zip(("", "", "fan", "M", "T", "theta"), self, strict=True)
-        return "_".join(f"{letter}{value}" for letter, value in values if value is not None) or "only"
+    values: tuple[tuple[str, Any], ...]
+    """Option and value, the seed last."""
 
     @property
     def given(self) -> dict[str, Any]:
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        return dict(self.values)
+
+    @property
+    def folder(self) -> str:
+        return "_".join(f"{_LETTERS.get(name, name)}{value}" for name, value in self.values)
 
     @property
     def gen_kwargs(self) -> dict[str, Any]:
-        if self.temperature is None:
-            return self.given
-        return self.given | {"do_sample": self.temperature > 0}
+        given = self.given
+        return given | {"do_sample": given["temperature"] > 0} if "temperature" in given else given
 
 
 def cells_of(sweep: Mapping[str, Any]) -> list[Cell]:
-    """All combinations, the strategies one after another, each once: what a strategy or a branching has not is left
-    out there, such as a threshold of `parallel`."""
+    """All combinations, seed by seed and strategy by strategy, each once. What a strategy or a branching has not, as
+    `parallel` no threshold, is left out there."""
+    from eager_lmeval.algorithm.options import Options
+
+    known = Options.model_fields
     for name in sweep:
-        if name not in AXES:
-            raise UsageError(f"sweep has no axis {name!r}; there are {', '.join(AXES)}")
-    axes = [_listed(name, sweep.get(name)) for name in AXES]
-    if all(axis == [None] for axis in axes):
-        raise UsageError(f"the configuration's key 'sweep' is empty; give it lists for {', '.join(AXES)}")
-    cells = [Cell(*values) for values in itertools.product(*axes)]
-    return list(dict.fromkeys(map(_without_what_is_not_there, cells)))
+        if name not in known:
+            near = near_name(str(name), known)
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"sweep has no axis {name!r}; {hint}")
+    if not sweep:
+        raise UsageError("the configuration's key 'sweep' is empty; give it lists of options, such as strategy")
+    names = sorted(sweep, key=_place)
+    by_seed = sorted(names, key=lambda name: name != "seed")
+    cells = []
+    for values in itertools.product(*(_listed(name, sweep[name]) for name in by_seed)):
+        given = dict(zip(by_seed, values, strict=True))
+        cells.append(Cell(tuple((name, given[name]) for name in names if name not in _without_effect(given))))
+    return list(dict.fromkeys(cells))
 
 
-def _without_what_is_not_there(cell: Cell) -> Cell:
-    if cell.strategy == "parallel":
-        return cell._replace(branching=None, fan_out=None, entropy_threshold=None)
-    if cell.branching == "none":
-        return cell._replace(fan_out=None, entropy_threshold=None)
-    return cell._replace(fan_out=None) if cell.branching == "top2" else cell
+def _place(name: str) -> tuple[bool, int]:
+    """What is known by a letter first, the seed last, other options in between as they are given."""
+    order = list(_LETTERS)
+    return name == "seed", order.index(name) if name in order else len(order)
+
+
+def _without_effect(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that mean nothing to the strategy and the branching of a cell, where it names them."""
+    from eager_lmeval.algorithm.options import TOP2_ALONE
+
+    strategy, branching = given.get("strategy"), given.get("branching")
+    of_branching: Mapping[Any, tuple[str, ...]] = {
+        "none": ("fan_out", "entropy_threshold", *TOP2_ALONE),
+        "top2": ("fan_out",),
+        "systematic": TOP2_ALONE,
+    }
+    if strategy == "parallel":
+        return "branching", "fan_out", "entropy_threshold", "round_sequences", "settled_at", "signal", *TOP2_ALONE
+    absent = of_branching.get(branching, ())
+    return absent if strategy in (None, "consistency") else (*absent, "round_sequences")
 
 
 def _listed(name: str, value: Any) -> list[Any]:
-    values = [None] if value is None else value if isinstance(value, list) else [value]
-    if not values or any(isinstance(one, list | Mapping) for one in values):
+    values = value if isinstance(value, list) else [value]
+    if not values or any(one is None or isinstance(one, list | Mapping) for one in values):
         raise UsageError(f"sweep: {name}={value!r} is not accepted: give one value or a list of them")
     return list(dict.fromkeys(values))
 
@@ -135,7 +159,6 @@ def evaluator_config(path: Path, settings: Mapping[str, Any]) -> EvaluatorConfig
 
 def _refuse_unknown(path: Path, settings: Iterable[str], known: list[str]) -> None:
     from eager_lmeval.algorithm.options import Options
-    from eager_lmeval.errors import near_name
 
     for name in settings:
         if name in known:

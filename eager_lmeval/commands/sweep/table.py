@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eager_lmeval.commands.runs import Run, is_companion
 
-__all__ = ["Row", "rows_of", "to_csv", "to_latex", "to_markdown"]
+__all__ = ["Row", "means_of", "rows_of", "to_csv", "to_latex", "to_markdown"]
 
 MEASURES = {"p@k": "pass@max", "c@max": "cons@max", "PR": "pass_rate"}
 """The paper's names for the metrics; a task without them is shown with its own. To either come the costs."""
@@ -18,6 +19,8 @@ _WEIGHTED = MEASURES | {"c@max": "cons_w@max", "PR": "pass_rate_w"}
 """The same where a sequence may stand for several samples."""
 _COSTS = {"#T": "tokens", "#S": "sequences"}
 """Sums over the documents."""
+_COLUMNS = ("strategy", "branching", "fan_out", "max_sequences", "temperature", "entropy_threshold", "seed")
+"""Options with a place of their own in the tables."""
 _NAMES = {
     "parallel": "Full Parallel",
     "init": "EAGER-init",
@@ -28,7 +31,7 @@ _NAMES = {
 
 
 class Row(NamedTuple):
-    """One cell of a sweep on one task."""
+    """One cell of a sweep on one task, or the mean of cells that differ in nothing but the seed."""
 
     task: str
     max_sequences: int
@@ -40,6 +43,9 @@ class Row(NamedTuple):
     """By the name of their column: the scores, then the costs."""
     branching: str = "top2"
     fan_out: int | None = None
+    seeds: tuple[int, ...] = ()
+    others: tuple[tuple[str, Any], ...] = ()
+    """What else the sweep varies."""
 
     @property
     def measure(self) -> str:
@@ -55,7 +61,9 @@ class Row(NamedTuple):
         name = _NAMES[self.strategy]
         if self.weighted:
             name += f", {self.branching}" if self.fan_out is None else f", {self.branching}, fan_out {self.fan_out}"
-        return name if self.threshold is None else f"{name}, θ = {self.threshold:g}"
+        if self.threshold is not None:
+            name += f", θ = {self.threshold:g}"
+        return ", ".join([name, *(f"{option} {value}" for option, value in self.others)])
 
     @property
     def short(self) -> str:
@@ -72,11 +80,13 @@ class Row(NamedTuple):
     def place(self) -> tuple[Any, ...]:
         order = list(_NAMES).index(self.strategy)
         branched = order, self.branching, self.fan_out or math.inf
-        return self.task, self.max_sequences, *branched, self.threshold or 0.0, self.temperature
+        others = tuple(str(value) for _, value in self.others)
+        return self.task, self.max_sequences, *branched, self.threshold or 0.0, self.temperature, others, self.seeds
 
 
-def rows_of(runs: Sequence[Run]) -> list[Row]:
-    """One row a run and task, in the table's order."""
+def rows_of(runs: Sequence[Run], axes: Sequence[str] = ()) -> list[Row]:
+    """One row a run and task, in the table's order; of the sweep's ``axes`` those without a column tell rows apart."""
+    others = [name for name in axes if name not in _COLUMNS]
     rows = []
     for run in runs:
         for task in run.tasks:
@@ -93,9 +103,25 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
                     _scores(run, task, _weighted(options["strategy"], branching)) | _costs(run, task),
                     branching,
                     options.get("fan_out"),
+                    (options["seed"],),
+                    tuple((name, options[name]) for name in others),
                 )
             )
     return sorted(rows, key=lambda row: row.place)
+
+
+def means_of(rows: Sequence[Row]) -> list[Row]:
+    """Rows that differ in nothing but the seed as one, with the means of what both have."""
+    alike: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.task, row.max_sequences, row.method, row.temperature), []).append(row)
+    means = []
+    for group in alike.values():
+        names = [name for name in group[0].measures if all(name in row.measures for row in group)]
+        measures = {name: statistics.fmean(row.measures[name] for row in group) for name in names}
+        seeds = tuple(seed for row in group for seed in row.seeds)
+        means.append(group[0]._replace(seeds=seeds, measures=measures))
+    return means
 
 
 def _weighted(strategy: str, branching: str) -> bool:
@@ -126,6 +152,8 @@ def to_markdown(rows: Sequence[Row]) -> str:
         parts.append("")
     if any(row.weighted for row in rows):
         parts.append("systematic, none: c@max and PR are weighted (cons_w@max, pass_rate_w).\n")
+    if several := [row.seeds for row in rows if len(row.seeds) > 1]:
+        parts.append(f"Means over up to {max(map(len, several))} seeds.\n")
     if any(row.strategy == "eager" for row in rows):
         parts.append("EAGER (labels): right answers decided who got the saved budget, an upper bound.\n")
     return "\n".join(parts)
@@ -136,13 +164,15 @@ def to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
     writer = csv.writer(text, lineterminator="\n")
-    options = ["task", "max_sequences", "strategy", "branching", "fan_out", "entropy_threshold", "temperature"]
-    writer.writerow([*options, *names])
+    options = ["task", "max_sequences", "strategy", "branching", "fan_out", "entropy_threshold", "temperature", "seed"]
+    others = [name for name, _ in rows[0].others]
+    writer.writerow([*options, *others, *names])
     for row in rows:
         threshold = "" if row.threshold is None else row.threshold
         values = [row.measures.get(name, "") for name in names]
         branched = ("", "") if row.strategy == "parallel" else (row.branching, row.fan_out or "")
-        writer.writerow([row.task, row.max_sequences, row.strategy, *branched, threshold, row.temperature, *values])
+        given = [row.task, row.max_sequences, row.strategy, *branched, threshold, row.temperature, *(row.seeds or [""])]
+        writer.writerow([*given, *(value for _, value in row.others), *values])
     return text.getvalue()
 
 
