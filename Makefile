@@ -17,7 +17,7 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
 NEXT_HARNESS := lm_eval==0.5.0.dev1
 
-.PHONY: demo test test-bounds test-lowest test-newest test-next test-vllm bench lint docs clean
+.PHONY: demo test test-bounds test-lowest test-newest test-next test-vllm bench study lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -67,6 +67,10 @@ docs: .venv/installed-test
 # Some 15 minutes on 2 idle cores; docs/performance.md says what it measures.
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
+
+# What docs/study.md rests on: some three hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
+study: .venv/installed
+	$(BIN)/python study/run.py $(if $(QUICK),--quick)
 
 clean:
 	rm -rf .venv .venv-lowest .venv-newest .venv-vllm build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

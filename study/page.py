@@ -1,0 +1,85 @@
+"""The tables and plots of docs/study.md, from the numbers in study/results. The text around them is written by hand."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cells import Cell, load
+from tables import Baseline, by_option, claims, curves, designs, grid, parallel_curve, points, rates
+
+from eager_lmeval.commands.curve import save_curve
+
+SHOWN = (1, 2, 4, 8, 16, 32, 64)
+Results = Mapping[str, list[Cell]]
+
+
+def read_results(folder: Path) -> dict[str, list[Cell]]:
+    """By the sweep's name."""
+    return {path.name.removesuffix(".jsonl.gz"): load(path) for path in sorted(folder.glob("*.jsonl.gz"))}
+
+
+TABLES: Mapping[str, Callable[[Results], str]] = {
+    "parallel": lambda results: parallel_curve(Baseline(results["parallel"]), SHOWN),
+    "curves": lambda results: curves(
+        [*results["curves"], *results["wide"], *results["rounds"]], Baseline(results["parallel"])
+    ),
+    "rates": lambda results: rates(
+        [
+            cell
+            for cell in (*results["curves"], *results["rounds"])
+            if cell.options["strategy"] in ("init", "consistency")
+        ],
+        Baseline(results["parallel"]),
+    ),
+    "real_parallel": lambda results: parallel_curve(Baseline(results["real-parallel"]), range(1, 11)),
+    "real": lambda results: curves(
+        [*results["real-trees"], *results["real-theta"], *results["real-rounds"]], Baseline(results["real-parallel"])
+    ),
+    "appendix": lambda results: grid(results["appendix"]),
+    "claims": lambda results: claims(results["appendix"], "top2"),
+    "presets": lambda results: by_option(
+        results["presets"], Baseline(results["parallel"]), {"strategy": "strategy", "preset": "preset"}
+    ),
+    "splits": lambda results: by_option(
+        results["splits"], Baseline(results["parallel"]), {"entropy_threshold": "θ", "fan_out": "`fan_out`"}
+    ),
+    "roots": lambda results: by_option(
+        results["roots"], Baseline(results["parallel"]), {"round_sequences": "copies a root"}
+    ),
+    "signal": lambda results: by_option(
+        [*(cell for cell in results["curves"] if is_adapt_of_8(cell)), *results["signal"]],
+        Baseline(results["parallel"]),
+        {"branching": "branching", "signal": "`signal`"},
+    ),
+}
+"""By the name that a table has in the page."""
+
+
+def is_adapt_of_8(cell: Cell) -> bool:
+    return cell.options["strategy"] == "adapt" and cell.options["max_sequences"] == 8
+
+
+def fill(text: str, results: Results) -> str:
+    """The page with its tables as the numbers say; what stands between a table's marks is replaced. A table whose sweep
+    has not been run stays as it is, which is said."""
+
+    def table(found: re.Match[str]) -> str:
+        try:
+            made = TABLES[found[1]](results)
+        except KeyError as missing:
+            print(f"table {found[1]} is left as it is: there are no numbers of the sweep {missing}", file=sys.stderr)
+            return found[0]
+        return f"<!-- table: {found[1]} -->\n\n{made}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def draw(results: Results, path: Path) -> None:
+    """Scores against tokens, means over the seeds."""
+    parallel = [cell for cell in results["parallel"] if cell.options["max_sequences"] in SHOWN[2:]]
+    trees = [cell for name in ("curves", "wide", "rounds") for cell in results.get(name, [])]
+    drawn = [cell for cell in trees if cell.options["branching"] in ("top2", "systematic")]
+    save_curve(points(designs([*parallel, *drawn])), "eager_demo, means over the seeds", path)
