@@ -44,9 +44,9 @@ class Design:
         return float(self.document_means("sequences").sum())
 
     @property
-    def seconds(self) -> float | None:
+    def seconds_per_token(self) -> float | None:
         """Median over the seeds; None where no run was timed whole."""
-        known = [cell.seconds for cell in self.cells if cell.seconds is not None]
+        known = [cell.seconds / sum(cell.scores["tokens"]) for cell in self.cells if cell.seconds is not None]
         return statistics.median(known) if known else None
 
     @property
@@ -110,6 +110,8 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
     head += [f"{NAMES[score]} − `parallel` {at}" for at in ("of M", "of equal tokens") for score in HEADLINES[:2]]
+    head += ["time per token"]
+    timed = baseline.at[max(baseline.at)].seconds_per_token
     rows = []
     for design in sorted(designs(trees), key=lambda design: design.options["max_sequences"]):
         most = design.options["max_sequences"]
@@ -123,6 +125,8 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
             row.append(
                 paired(design.document_means(score), baseline.with_tokens(design.tokens, score, design.seeds)[1])
             )
+        own = design.seconds_per_token
+        row.append("–" if own is None or timed is None else f"{own / timed:.2f}")
         rows.append(row)
     return markdown(head, rows)
 
