@@ -94,8 +94,11 @@ def check_command(words: list[str]) -> None:
     elif program == "eager-lmeval":
         parsed(_parser(), words[1:])
     elif program == "make":
-        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert set(words[1:]) <= set(targets), words
+        makefile = (ROOT / "Makefile").read_text()
+        targets = re.findall(r"^([\w-]+):", makefile, re.MULTILINE)
+        assert {word for word in words[1:] if "=" not in word} <= set(targets), words
+        variables = {word.partition("=")[0] for word in words[1:] if "=" in word}
+        assert all(re.search(rf"\$[({{]\w*\s*{variable}\b", makefile) for variable in variables), words
     elif program == "python" and words[1].endswith(".py"):
         assert (ROOT / words[1]).is_file(), words
 
