@@ -1,6 +1,6 @@
 """What trees estimate, beside independent sampling: bias, error and tokens of the weighted rate and of the plain one.
 
-    python study/estimates.py             seven CPU minutes
+    python study/estimates.py             six CPU minutes
     python study/estimates.py --quick     half a minute: fewer prompts and seeds, M 8
     python study/estimates.py --json study/results/estimates.json
 

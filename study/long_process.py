@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from statistics import NormalDist
@@ -56,7 +57,7 @@ class Assumption:
     `leader`: one token, and 19 equal ones."""
     temperature: float = 1.0
     """What the probabilities are drawn at; entropies are those of temperature 1 (`entropy_of=raw`)."""
-    spread: float = 0.35
+    spread: float = 0.0
     """σ of the log-normal lengths of one question's answers around its median."""
 
     @cached_property
@@ -87,10 +88,6 @@ class Assumption:
         """Of tokens at or above a threshold (nats) of at least 0.67."""
         lowest = int(np.searchsorted(LEVELS, threshold))
         return float(self.survival[lowest]) if lowest < len(LEVELS) else 0.0
-
-    def mean_length(self, median: int) -> float:
-        """Expected tokens of an independent answer."""
-        return float(np.mean([self.length(median, (place + 0.5) / 2000) for place in range(2000)]))
 
     def length(self, median: int, u: float, beyond: int = 0) -> int:
         """The length that the number ``u`` of (0, 1) picks among those of more than ``beyond`` + 1 tokens."""
@@ -146,6 +143,15 @@ class Question:
 
     def root(self, number: int) -> Plan:
         return Plan(self, (number,), 0)
+
+
+def questions(assumption: Assumption, median: int, threshold: float, number: int) -> Iterator[Question]:
+    for index in range(number):
+        yield a_question(assumption, index, median, threshold)
+
+
+def a_question(assumption: Assumption, index: int, median: int, threshold: float) -> Question:
+    return Question(assumption, Prompt(index, "long", f"question {index}", []), median, threshold)
 
 
 @lru_cache(maxsize=64)

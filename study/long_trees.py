@@ -18,7 +18,7 @@ from eager_lmeval.algorithm.branching import deal
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
 from eager_lmeval.algorithm.readout import Stratum
 
-__all__ = ["Design", "Leaf", "grow"]
+__all__ = ["FAN_2", "FAN_4", "NONE", "SYSTEMATIC", "TOP2", "Design", "Leaf", "grow"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Design:
     @property
     def name(self) -> str:
         return f"{self.branching}, fan_out {self.fan_out}" if self.fan_out else self.branching
+
+
+NONE, TOP2 = Design("none"), Design("top2")
+SYSTEMATIC, FAN_4, FAN_2 = Design("systematic"), Design("systematic", 4), Design("systematic", 2)
 
 
 @dataclass

@@ -55,7 +55,7 @@ def test_relative_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_of_the_project_that_a_page_names_exist(page: Path) -> None:
-    folders = "benchmarks|configs|docs|eager_lmeval|packaging|scripts|tasks|tests|.github"
+    folders = "benchmarks|configs|docs|eager_lmeval|packaging|scripts|study|tasks|tests|.github"
     for span in code_spans(page):
         if re.fullmatch(rf"({folders})/[\w./-]+", span):
             assert (ROOT / span).exists(), f"{span}: no such file"

@@ -61,7 +61,7 @@ class TokenByToken:
 def test_long_trees_are_those_of_the_engine(design: Design, given: dict[str, Any], rhythm: str) -> None:
     fixed = {"strategy": "init", "max_sequences": 8, "temperature": 0.8, "max_gen_toks": 99}
     options = resolve(fixed | given | {"entropy_threshold": THRESHOLD})
-    assumption = Assumption(rhythm=rhythm, temperature=0.8, spread=0.0)
+    assumption = Assumption(rhythm=rhythm, temperature=0.8)
     prompts = [scripted_prompt(number, options, length=1) for number in range(5)]
     questions = [Question(assumption, prompt, 40, THRESHOLD) for prompt in prompts]
     engine = scripted_engine(ScriptedRunner(TokenByToken(questions)), options)
