@@ -147,11 +147,7 @@ class Question:
 
 def questions(assumption: Assumption, median: int, threshold: float, number: int) -> Iterator[Question]:
     for index in range(number):
-        yield a_question(assumption, index, median, threshold)
-
-
-def a_question(assumption: Assumption, index: int, median: int, threshold: float) -> Question:
-    return Question(assumption, Prompt(index, "long", f"question {index}", []), median, threshold)
+        yield Question(assumption, Prompt(index, "long", f"question {index}", []), median, threshold)
 
 
 @lru_cache(maxsize=64)

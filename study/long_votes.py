@@ -14,11 +14,10 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from long_process import VERY_UNCERTAIN_NATS, Assumption, Question, a_question, questions
+from long_process import VERY_UNCERTAIN_NATS, Assumption, Question, questions
 from long_trees import FAN_2, NONE, SYSTEMATIC, TOP2, Design, Leaf, grow
 from numpy.typing import NDArray
 
-from eager_lmeval.algorithm.budget import share_surplus
 from eager_lmeval.algorithm.consistency import leader_probability
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.scores.metrics import Vote, consensus
@@ -33,8 +32,6 @@ WRONG = 5
 DECIDED = ("anywhere", "where θ is reached")
 """Which tokens decide the answer: any, or those alone at which a tree may branch, which is the best case for trees."""
 SETTLED_AT = float(Options.model_fields["settled_at"].default)
-EXTRA_CAP = 2
-"""The most that a question gets of what others saved, in M."""
 
 
 class Answers:
@@ -89,15 +86,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Strategy:
-    """Roots of ``each`` copies until the vote is settled or the copies reach ``most``, as `consistency` has it; where
-    ``each`` is ``most`` it is one tree, or under `none` `parallel`. ``spends``: what was saved goes to the questions
-    that are still unsettled, at most `EXTRA_CAP` each; otherwise it is kept."""
+    """Roots of ``each`` copies until the vote is settled or the copies reach ``most``: stage 1 of `consistency`, what
+    it saves kept (`extra_cap=0`). Where ``each`` is ``most`` it is one tree, or under `none` `parallel`."""
 
     design: Design
     theta: float = VERY_UNCERTAIN_NATS
     most: int = 32
     each: int = 32
-    spends: bool = False
 
     def first_stage(self, roots: Callable[[Design, int, int], list[Leaf]], answers: Answers) -> Outcome:
         outcome = Outcome(answers)
@@ -106,15 +101,6 @@ class Strategy:
                 break
             outcome.add(roots(self.design, self.each, root), self.each)
         return outcome
-
-    def second_stage(self, outcomes: Sequence[Outcome], length: int) -> None:
-        surplus = self.most * len(outcomes) - sum(len(outcome.classes) for outcome in outcomes)
-        unsettled = {place: outcome.sure for place, outcome in enumerate(outcomes) if outcome.sure < SETTLED_AT}
-        grants = share_surplus(surplus, sorted(unsettled, key=unsettled.__getitem__), EXTRA_CAP * self.most)
-        for place, grant in grants.items():
-            if grant:
-                question = a_question(BASE, place, length, self.theta)
-                outcomes[place].add(grow(question, self.design, grant, self.most), grant)
 
 
 STRATEGIES = {
@@ -132,8 +118,6 @@ STRATEGIES = {
     "rounds of 8 answers": Strategy(NONE, each=8),
     "rounds of 4 answers": Strategy(NONE, each=4),
     "rounds of 1 answer": Strategy(NONE, each=1),
-    "rounds of 8 answers, all spent": Strategy(NONE, each=8, spends=True),
-    "rounds of 4 answers, all spent": Strategy(NONE, each=4, spends=True),
     "rounds of 8 copies, θ 2": Strategy(SYSTEMATIC, 2.0, each=8),
     "rounds of 8 copies, θ 2.5": Strategy(SYSTEMATIC, 2.5, each=8),
 }
@@ -143,7 +127,7 @@ STRATEGIES = {
 def votes(number: int) -> list[dict[str, Any]]:
     """A row for each length, kind of question and strategy; differences are to `parallel`, paired by question."""
     rows = []
-    for length, decided in itertools.product((3_000, 10_000), DECIDED):
+    for length, decided in itertools.product((1_000, 10_000), DECIDED):
         outcomes: dict[tuple[str, str], list[Outcome]] = {(kind, name): [] for kind in KINDS for name in STRATEGIES}
         for theta in sorted({strategy.theta for strategy in STRATEGIES.values()}):
             for question in questions(BASE, length, theta, number):
@@ -153,8 +137,6 @@ def votes(number: int) -> list[dict[str, Any]]:
                         made.append(STRATEGIES[name].first_stage(roots, Answers(question, kind, decided)))
         base: dict[str, NDArray[np.float64]] = {}
         for (kind, name), made in outcomes.items():
-            if STRATEGIES[name].spends:
-                STRATEGIES[name].second_stage(made, length)
             figures = np.array([outcome.figures() for outcome in made], dtype=np.float64)
             gains = figures - base.setdefault(kind, figures)
             row: dict[str, Any] = {"length": length, "decided": decided, "kind": kind, "strategy": name}
