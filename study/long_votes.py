@@ -127,7 +127,7 @@ STRATEGIES = {
 def votes(number: int) -> list[dict[str, Any]]:
     """A row for each length, kind of question and strategy; differences are to `parallel`, paired by question."""
     rows = []
-    for length, decided in itertools.product((1_000, 10_000), DECIDED):
+    for length, decided in itertools.product((3_000, 10_000), DECIDED):
         outcomes: dict[tuple[str, str], list[Outcome]] = {(kind, name): [] for kind in KINDS for name in STRATEGIES}
         for theta in sorted({strategy.theta for strategy in STRATEGIES.values()}):
             for question in questions(BASE, length, theta, number):
