@@ -1,17 +1,16 @@
 """The tables of docs/study-long.md, from the numbers in study/results.
 
-    python study/long_page.py      writes them into the page
-
-A table stands between `<!-- NAME -->` and `<!-- end -->`; what stands between other marks is left alone.
+python study/long_page.py      writes them into the page
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from marks import fill, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "study-long.md"
@@ -42,13 +41,6 @@ def percent(share: float) -> str:
 
 def gain(row: Row, figure: str) -> str:
     return f"{row[f'{figure}_gain']:+.3f} ± {row[f'{figure}_gain_error']:.3f}"
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Left-aligned where the first body cell is a word."""
-    body = [list(row) for row in rows]
-    rule = ["---" if not re.match(r"[\d+−-]", cell) else "---:" for cell in body[0]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in ([*head], rule, *body))
 
 
 def law() -> str:
@@ -179,13 +171,5 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def filled(page: str) -> str:
-    """The page with its tables."""
-    for name, make in TABLES.items():
-        marks = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marks.sub(lambda found, make=make: f"{found[1]}\n{make()}\n\n{found[2]}", page)
-    return page
-
-
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), TABLES), encoding="utf-8")

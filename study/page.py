@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from cells import Cell, load
@@ -34,7 +33,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
         ],
         Baseline(results["parallel"]),
     ),
-    "real_parallel": lambda results: parallel_curve(Baseline(results["real-parallel"]), range(1, 11)),
+    "real, parallel": lambda results: parallel_curve(Baseline(results["real-parallel"]), range(1, 11)),
     "real": lambda results: curves(
         [*results["real-trees"], *results["real-theta"], *results["real-rounds"]], Baseline(results["real-parallel"])
     ),
@@ -62,19 +61,8 @@ def is_adapt_of_8(cell: Cell) -> bool:
     return cell.options["strategy"] == "adapt" and cell.options["max_sequences"] == 8
 
 
-def fill(text: str, results: Results) -> str:
-    """The page with its tables as the numbers say; what stands between a table's marks is replaced. A table whose sweep
-    has not been run stays as it is, which is said."""
-
-    def table(found: re.Match[str]) -> str:
-        try:
-            made = TABLES[found[1]](results)
-        except KeyError as missing:
-            print(f"table {found[1]} is left as it is: there are no numbers of the sweep {missing}", file=sys.stderr)
-            return found[0]
-        return f"<!-- table: {found[1]} -->\n\n{made}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
+def tables(results: Results) -> dict[str, Callable[[], str]]:
+    return {name: partial(make, results) for name, make in TABLES.items()}
 
 
 def draw(results: Results, path: Path) -> None:

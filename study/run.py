@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 from cells import collect, save
-from page import draw, fill, read_results
+from marks import fill
+from page import draw, read_results, tables
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -49,9 +50,11 @@ def main() -> int:
             for name, options in SIMULATIONS.items():
                 more = ["--quick"] if args.quick else [*options, "--json", str(results / f"{name}.json")]
                 subprocess.run([sys.executable, str(HERE / f"{name}.py"), *more], cwd=ROOT, check=True)
+            if not args.quick:
+                subprocess.run([sys.executable, str(HERE / "long_page.py")], check=True)
     found = read_results(results)
     page = ROOT / "docs" / "study.md"
-    text = fill(page.read_text(encoding="utf-8"), found)
+    text = fill(page.read_text(encoding="utf-8"), tables(found))
     if args.quick:
         print(text)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell
+from marks import markdown
 from numpy.typing import NDArray
 
 from eager_lmeval.commands.curve import CurvePoint
@@ -100,12 +101,6 @@ def plain(value: float) -> str:
     return f"{value:.3f}".removeprefix("0") if value < 1 else f"{value:.3f}"
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table of which the first columns are texts and the others numbers."""
-    rule = ["---" if place < left else "---:" for place in range(len(head))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows))
-
-
 def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
@@ -136,7 +131,7 @@ def parallel_curve(baseline: Baseline, shown: Sequence[int]) -> str:
         [str(most), f"{(design := baseline.at[most]).tokens:,.0f}", *(plain(design.mean(score)) for score in HEADLINES)]
         for most in shown
     ]
-    return markdown(["M", "tokens", *(NAMES[score] for score in HEADLINES)], rows, left=0)
+    return markdown(["M", "tokens", *(NAMES[score] for score in HEADLINES)], rows)
 
 
 def rates(cells: Iterable[Cell], baseline: Baseline) -> str:
@@ -185,7 +180,7 @@ def by_option(cells: Iterable[Cell], baseline: Baseline, named: Mapping[str, str
                 paired(design.document_means(score), baseline.with_tokens(design.tokens, score, design.seeds)[1])
             )
         rows.append(row)
-    return markdown(head, rows, left=len(named))
+    return markdown(head, rows)
 
 
 PAPER = {"pass@max": "p@k", "cons_w@max": "c@max", "pass_rate_w": "PR"}
@@ -204,7 +199,7 @@ def grid(cells: Iterable[Cell]) -> str:
             row += [*(plain(design.mean(score)) for score in PAPER)]
             row += [f"{design.tokens:,.0f}", f"{design.sequences:,.0f}"]
         rows.append(row)
-    return markdown(head, rows, left=2)
+    return markdown(head, rows)
 
 
 def claims(cells: Iterable[Cell], branching: str) -> str:
@@ -227,7 +222,7 @@ def claims(cells: Iterable[Cell], branching: str) -> str:
             row += [percent(eager.tokens / base.tokens), difference(eager, base, "pass@max")]
             row += [percent(adapt.tokens / base.tokens), difference(adapt, init, "pass@max")]
             rows.append(row)
-    return markdown(head, rows, left=0)
+    return markdown(head, rows)
 
 
 def difference(candidate: Design, baseline: Design, score: str) -> str:

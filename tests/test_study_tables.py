@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from cells import Cell, collect, load, save
+from marks import fill
+from page import read_results
+from page import tables as tables_of
+from tables import Baseline, Design, designs, paired, signed
+
+from eager_lmeval.commands.cli import main
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "study"))
-
-from cells import Cell, collect, load, save  # noqa: E402
-from page import TABLES, fill, read_results  # noqa: E402
-from tables import Baseline, Design, designs, paired, signed  # noqa: E402
-
-from eager_lmeval.commands.cli import main  # noqa: E402
 
 PAGE = ROOT / "docs" / "study.md"
 
@@ -80,8 +79,9 @@ def test_seeds_are_averaged_and_differences_paired_by_document() -> None:
     assert [signed(value) for value in (-0.01, 0.0, 1.25)] == ["−.010", ".000", "+1.250"]
 
 
-def test_the_pages_tables_are_what_the_kept_numbers_say() -> None:
+def test_the_pages_tables_are_what_the_kept_numbers_say(capsys: pytest.CaptureFixture[str]) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    results = read_results(ROOT / "study" / "results")
-    assert all(f"<!-- table: {name} -->" in text for name in TABLES)
-    assert fill(text, results) == text
+    tables = tables_of(read_results(ROOT / "study" / "results"))
+    assert all(f"<!-- {name} -->" in text for name in tables)
+    assert fill(text, tables) == text
+    assert not capsys.readouterr().err, "no table is without its numbers"
