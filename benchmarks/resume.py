@@ -33,6 +33,7 @@ STRATEGIES = ("parallel", "init", "adapt", "eager")
 def plan_of(folder: Path, strategy: str, docs: int, journal: Path | None) -> Plan:
     gen_kwargs = {
         "strategy": strategy,
+        "branching": "top2",
         "max_sequences": 8,
         "entropy_threshold": 1.6,
         "max_gen_toks": 120,

@@ -52,6 +52,7 @@ def main() -> None:
     for strategy in STRATEGIES:
         options = {
             "strategy": strategy,
+            "branching": "top2",
             "max_sequences": args.max_sequences,
             "entropy_threshold": args.threshold,
         }
@@ -80,7 +81,7 @@ def main() -> None:
         f"{len(found)} runs, {tokens} tokens: {differ['none']} documents differ as rounding has it, {differ['auto']} "
         f"with near ties decided; time {ratio:.2f} (median)"
     )
-    everything = {"strategy": "init", "max_sequences": args.max_sequences, "entropy_threshold": args.threshold}
+    everything = options | {"strategy": "init"}
     _, pool = grown(rounding, min(args.docs, READ_AGAIN_DOCS), everything | {"tie_margin": WIDE})
     reach = pool["engine"]["near_ties"]
     print(

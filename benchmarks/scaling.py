@@ -232,8 +232,8 @@ def measured(args: argparse.Namespace) -> tuple[list[list[dict[str, Any]]], dict
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     from process_runs import Call, Plan, essence, pools, results, run
 
-    gen_kwargs = {"strategy": "adapt", "max_sequences": args.max_sequences, "entropy_threshold": args.threshold}
-    call = Call(args.docs, gen_kwargs=gen_kwargs | {"max_gen_toks": 120})
+    gen_kwargs = {"strategy": "adapt", "branching": "top2", "max_sequences": args.max_sequences, "max_gen_toks": 120}
+    call = Call(args.docs, gen_kwargs=gen_kwargs | {"entropy_threshold": args.threshold})
     wall: dict[str, Any] = {}
     made = {}
     with tempfile.TemporaryDirectory(prefix="eager_scaling_") as folder:

@@ -322,11 +322,11 @@ def part_hf(table: Table) -> None:
 def part_strategies(table: Table) -> None:
     """Wall ratio to `parallel` over token ratio to it, demo task, M = 16."""
     for given in (
-        {"strategy": "init"},
+        {"strategy": "init", "branching": "top2"},
         {"strategy": "init", "branching": "systematic"},
-        {"strategy": "adapt"},
+        {"strategy": "adapt", "branching": "top2"},
         {"strategy": "adapt", "branching": "systematic"},
-        {"strategy": "consistency", "verifier": "math"},
+        {"strategy": "consistency", "branching": "top2", "verifier": "math"},
     ):
         lms = [EagerLM(pretrained="demo", max_sequences=16, entropy_threshold=0.5) for _ in range(2)]
         options = ({"strategy": "parallel"}, given)

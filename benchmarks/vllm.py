@@ -189,9 +189,9 @@ def measure(bench: Bench, rounds: int, threshold: float) -> dict[str, dict[str, 
         found.setdefault(name, []).append(ratio)
 
     branching = {
-        "init, top2": {"strategy": "init"},
+        "init, top2": {"strategy": "init", "branching": "top2"},
         "init, systematic": {"strategy": "init", "branching": "systematic"},
-        "consistency, top2": {"strategy": "consistency", "verifier": "exact"},
+        "consistency, top2": {"strategy": "consistency", "verifier": "exact", "branching": "top2"},
         "consistency, systematic": {"strategy": "consistency", "verifier": "exact", "branching": "systematic"},
     }
     bench.eager(strategy="parallel")  # what only the first run does
@@ -199,7 +199,7 @@ def measure(bench: Bench, rounds: int, threshold: float) -> dict[str, dict[str, 
         parallel, repeats, several = bench.eager(strategy="parallel"), bench.repeats(), bench.several()
         note("parallel / repeats, tokens a CPU second", tokens_a_second(parallel, repeats))
         note("parallel / n, tokens a CPU second", tokens_a_second(parallel, several))
-        gated = bench.eager(strategy="init", entropy_threshold=9.0, max_sequences=2)
+        gated = bench.eager(strategy="init", branching="top2", entropy_threshold=9.0, max_sequences=2)
         plain = bench.eager(strategy="parallel", max_sequences=1)
         note("gate and streaming, part of a step", gated.cpu_s / plain.cpu_s - 1)
         for name, given in branching.items():

@@ -50,11 +50,15 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"temperature": -1}, ["temperature=-1", "greater than or equal to 0"]),
         ({"reallocation": "extend"}, ["reallocation=extend", "not available yet", "restart"]),
         ({"extra_cap": "2x"}, ["extra_cap='2x'", "2M"]),
-        ({"max_rows": 4, "max_sequences": 8}, ["max_rows=4", "max_sequences=8"]),
+        ({"branching": "top2", "max_rows": 4, "max_sequences": 8}, ["max_rows=4", "max_sequences=8"]),
         *(
             (
-                {"branching": "systematic", name: value},
-                [f"{name}={value} belongs to branching=top2", f"leave {name} out"],
+                {**branching, name: value},
+                [f"{name}={value} belongs to branching=top2; {said}", f"leave {name} out, or add branching=top2"],
+            )
+            for branching, said in (
+                ({}, "this is branching=systematic, the default,"),
+                ({"branching": "systematic"}, "this is branching=systematic, which"),
             )
             for name, value in (
                 ("count", "all"),
@@ -66,7 +70,7 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"branching": "systematic", "fan_out": 1}, ["fan_out=1", "greater than or equal to 2"]),
         ({"branching": "systematic", "preset": "paper"}, ["preset=paper", "branching=systematic", "one of them"]),
         ({"branching": "sistematic"}, ["branching='sistematic'", "did you mean 'systematic'?"]),
-        ({"fan_out": 4}, ["fan_out=4 belongs to branching=systematic", "branching=top2"]),
+        ({"branching": "top2", "fan_out": 4}, ["fan_out=4 belongs to branching=systematic", "branching=top2"]),
         ({"branching": "none"}, ["branching=none", "strategy=init", "strategy=parallel"]),
         ({"strategy": "eager"}, ["strategy=eager needs a verifier", "verifier=math"]),
         ({"strategy": "eager", "verifier": "math"}, ["carry none", "label=COLUMN", "strategy=adapt"]),
@@ -112,15 +116,20 @@ def test_what_is_wrong_stands_in_one_line_with_the_way_out(demo, gen_kwargs, sai
 
 
 def test_systematic_branching_needs_no_room_for_all_sequences_at_once(demo):
-    generate(demo, branching="systematic", max_rows=2, max_sequences=8, temperature=1.0, entropy_threshold=0)
+    generate(demo, branching="systematic", max_rows=2, max_sequences=8, temperature=2.0, entropy_threshold=0)
     assert demo._pools[-1]["sequences"] > 2
 
 
-def test_systematic_branching_at_temperature_0_is_one_sequence_and_a_warning(demo, caplog):
+def test_the_default_branching_at_temperature_0_is_one_sequence_and_a_warning_that_names_the_paper_s(demo, caplog):
     with caplog.at_level("WARNING", logger="lm_eval"):
-        generate(demo, branching="systematic", temperature=0, entropy_threshold=0)
+        generate(demo, temperature=0, entropy_threshold=0)
     assert demo._pools[-1]["sequences"] == 1
-    assert "branching=systematic at temperature 0 splits nothing" in caplog.text
+    assert "branching=systematic, the default, splits nothing at temperature 0" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        generate(demo, branching="top2", temperature=0, entropy_threshold=0, max_sequences=4)
+    assert demo._pools[-1]["sequences"] == 4
+    assert not caplog.text
 
 
 def test_what_the_task_says_otherwise_is_said_to_have_no_effect(caplog):
@@ -144,13 +153,15 @@ def test_options_that_the_repeats_of_a_task_replace_are_said_to_have_no_effect_a
 
 
 def test_model_args_are_not_held_against_defaults_that_the_task_replaces(demo):
-    lm = EagerLM(pretrained="demo", max_length=128, max_rows=4)
-    generate(lm, max_sequences=3)
+    lm = EagerLM(pretrained="demo", max_length=128, max_rows=4, count="all")
+    generate(lm, branching="top2", max_sequences=3)
     assert lm._pools[0]["options"]["max_rows"] == 4
-    with pytest.raises(UsageError, match="max_rows=4 is below max_sequences=32"):
+    with pytest.raises(UsageError, match="count=all belongs to branching=top2"):
         generate(lm)
+    with pytest.raises(UsageError, match="max_rows=4 is below max_sequences=32"):
+        generate(lm, branching="top2")
     with pytest.raises(UsageError, match="max_rows=4 is below max_sequences=8"):
-        EagerLM(pretrained="a/model/that/does/not/exist", max_rows=4, max_sequences=8)
+        EagerLM(pretrained="a/model/that/does/not/exist", branching="top2", max_rows=4, max_sequences=8)
 
 
 @pytest.mark.parametrize("name", ["device_map", "token", "code_revision", "max_memory", "offload_buffers", "tp_size"])

@@ -55,6 +55,7 @@ def test_a_papers_configuration_has_its_settings(model: str, strategy: str) -> N
     config = parsed(f"{model}/{strategy}.yaml")
     args = config.model_args
     assert (args["pretrained"], args["strategy"], args["max_sequences"]) == (PAPER[model], strategy, 32)
+    assert args.get("branching") == (None if strategy == "parallel" else "top2")
     assert args["dtype"] == "bfloat16"
     assert config.gen_kwargs == {"do_sample": True, "temperature": 0.6, "max_gen_toks": 32768}
     assert config.seed == [55] * 4
@@ -67,7 +68,8 @@ def test_the_four_strategies_of_a_model_differ_in_nothing_else(model: str) -> No
     for strategy in STRATEGIES:
         config = yaml.safe_load((paths.configs_dir() / model / f"{strategy}.yaml").read_text())
         assert config.pop("output_path").endswith(f"{model}/{config['model_args'].pop('strategy')}")
-        config["model_args"].pop("entropy_threshold", None)  # parallel has none
+        for name in ("branching", "entropy_threshold"):  # parallel has none
+            config["model_args"].pop(name, None)
         rest.append(config)
     assert all(config == rest[0] for config in rest)
 

@@ -157,7 +157,7 @@ def test_gen_kwargs_win_over_model_args_over_the_document_over_the_preset(demo):
 
 def test_documents_with_different_options_never_share_a_budget(demo):
     requests = [
-        instance(doc={"answer": "62", "eager": {"branch_window": window}}, doc_id=place)
+        instance(doc={"answer": "62", "eager": {"branching": "top2", "branch_window": window}}, doc_id=place)
         for place, window in enumerate((5, 5, 50))
     ]
     before = len(demo.get_model_info()["eager"]["pools"])

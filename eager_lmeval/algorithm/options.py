@@ -116,9 +116,9 @@ class Options(BaseModel):
     """A vote is settled when its leader is the mode of the model's answers with this probability."""
     signal: Literal["saturated", "unsettled"] = "saturated"
     """`adapt`: who shares the surplus, prompts that reached `max_sequences` or those whose vote is not settled."""
-    branching: Literal["top2", "systematic", "none"] = "top2"
-    """How sequences branch: `top2` is the paper's fork into the two most likely tokens, `systematic` deals copies over
-    the next-token distribution without bias, `none` (for `consistency`) grows independent roots."""
+    branching: Literal["top2", "systematic", "none"] = "systematic"
+    """How sequences branch: `systematic` deals copies over the next-token distribution without bias, `top2` is the
+    paper's fork into the two most likely tokens, `none` (for `consistency`) grows independent roots."""
     fan_out: OptionalInt = Field(None, ge=2)
     """`systematic`: the most tokens that a sequence may split into at once; none: as many as it has copies."""
     entropy_threshold: float = Field(2.0, ge=0)
@@ -215,8 +215,8 @@ class Options(BaseModel):
             )
         if branches and self.branching == "systematic" and self.greedy:
             found.append(
-                "branching=systematic at temperature 0 splits nothing: every root is one sequence; give a temperature "
-                "above 0, or take branching=top2, which forks at any temperature"
+                "branching=systematic, the default, splits nothing at temperature 0: every root is one sequence; give "
+                "a temperature above 0, or add branching=top2, which forks at any temperature"
             )
         if self.strategy == "consistency" and self.max_sequences > self.round_size and self.greedy:
             found.append("strategy=consistency at temperature 0 makes all rounds alike: give a temperature above 0")
@@ -294,7 +294,7 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
         options = Options(**merged)
     except ValidationError as error:
         raise UsageError(prefix + _explain(error)) from error
-    _check_branching(options, given, prefix)
+    _check_branching(options, given, prefix, complete)
     updates: dict[str, Any] = {}
     if options.do_sample is False:
         updates["temperature"] = 0.0
@@ -308,13 +308,15 @@ TOP2_ALONE = ("count", "branch_window", "dynamic_percentile", "threshold_decay")
 """Options of the gate of `top2`, which nothing else has."""
 
 
-def _check_branching(options: Options, given: Mapping[str, Any], prefix: str) -> None:
+def _check_branching(options: Options, given: Mapping[str, Any], prefix: str, complete: bool) -> None:
     """What was named, and not only preset, for another branching than the one there is."""
     branching, preset = options.branching, options.preset
-    if branching == "systematic" and (named := [name for name in TOP2_ALONE if name in given]):
+    known = complete or "branching" in given
+    if known and branching == "systematic" and (named := [name for name in TOP2_ALONE if name in given]):
+        default = "" if "branching" in given else ", the default"
         raise UsageError(
-            f"{prefix}{named[0]}={given[named[0]]} belongs to branching=top2; branching=systematic has no cap, window, "
-            f"percentile or decay: leave {named[0]} out, or take branching=top2"
+            f"{prefix}{named[0]}={given[named[0]]} belongs to branching=top2; this is branching=systematic{default}, "
+            f"which has no cap, window, percentile or decay: leave {named[0]} out, or add branching=top2"
         )
     if branching != "top2" and preset in ("paper", "reference"):
         raise UsageError(

@@ -214,7 +214,9 @@ def test_the_weighted_mean_over_copies_is_the_mean_over_independent_samples(name
 
 def test_the_paper_s_fork_into_the_two_most_likely_tokens_would_be_noticed() -> None:
     """The same comparison fails for an estimate that is biased."""
-    options = resolve({"entropy_threshold": 1.0, "max_sequences": 6, "temperature": 1.0, "max_gen_toks": 5})
+    options = resolve(
+        {"branching": "top2", "entropy_threshold": 1.0, "max_sequences": 6, "temperature": 1.0, "max_gen_toks": 5}
+    )
     engine = Engine(
         ScriptedRunner(logits_of(wandering)), TextStopper(NumberTokenizer(), {EOS}), sampling_of(options), 11, 64
     )

@@ -70,7 +70,7 @@ def test_a_ledger_that_does_not_balance_names_the_equation(change: dict[str, obj
 @pytest.mark.parametrize("seed", range(3))
 def test_every_strategy_balances_and_keeps_what_stage_1_made(preset: str, strategy: str, seed: int) -> None:
     given = {"max_sequences": 6, "entropy_threshold": 1.58, "entropy_top_k": 5, "temperature": 0.9, "max_gen_toks": 20}
-    given |= {"preset": preset, "seed": seed}
+    given |= {"branching": "top2", "preset": preset, "seed": seed}
 
     def grown(name: str):
         options = resolve(given | {"strategy": name})
@@ -99,6 +99,7 @@ def test_the_remainder_goes_to_saturated_failing_prompts_first() -> None:
     options = resolve(
         {
             "strategy": "eager",
+            "branching": "top2",
             "max_sequences": 6,
             "entropy_threshold": 1.58,
             "entropy_top_k": 5,

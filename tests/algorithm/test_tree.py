@@ -44,7 +44,7 @@ SCRIPTS = st.builds(
 
 
 def grow(script: Script, given: dict[str, Any], prompts: int = 2) -> list[Tree]:
-    options = resolve(given)
+    options = resolve({"branching": "top2"} | given)
     pool = [scripted_prompt(index, options) for index in range(prompts)]
     return grow_pool(pool, options, scripted_engine(ScriptedRunner(script), options)).trees
 

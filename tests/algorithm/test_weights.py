@@ -93,6 +93,7 @@ def grow(rule: Rule, strategy: str, max_sequences: int) -> Sample:
     options = resolve(
         {
             "strategy": strategy,
+            "branching": "top2",
             "max_sequences": max_sequences,
             "entropy_threshold": THRESHOLD_NATS,
             "temperature": 1.0,

@@ -136,6 +136,20 @@ def test_an_option_that_the_baseline_s_release_lacked_is_a_note_while_it_has_its
     assert "tie_margin is not recorded in the baseline and 0.5 in the candidate" in capsys.readouterr().err
 
 
+def test_a_baseline_older_than_the_branchings_branched_as_in_the_paper_if_at_all(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(folder: str, **more: str) -> Path:
+        return write_run(tmp_path / folder, {"pass@max": BASE}, options={**OPTIONS, **more})
+
+    assert compare(baseline, made("top2", branching="top2")) == 0
+    assert compare(baseline, made("systematic", branching="systematic")) == 2
+    assert "branching is 'top2' in the baseline and 'systematic' in the candidate" in capsys.readouterr().err
+    independent = made("old", strategy="parallel"), made("new", strategy="parallel", branching="systematic")
+    assert compare(*independent) == 0
+    assert "branching" not in capsys.readouterr().out
+
+
 def test_a_refusal_says_which_run_was_taken(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(baseline, {"pass@max": BASE}, stamp="2026-02-02T03-04-05.000001", version=2.0)
     assert compare(baseline, candidate(tmp_path)) == 2

@@ -104,8 +104,10 @@ def test_runs_made_otherwise_are_refused_or_marked_in_the_table(
 
 
 def test_strategies_may_be_compared_without_a_remark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [made(tmp_path, "a", 0.5), made(tmp_path, "b", 0.6, options={**OPTIONS, "strategy": "parallel"})]
-    assert [(row["method"], row["remarks"]) for row in board(capsys, *runs)] == [("parallel", ""), ("init θ=0.5", "")]
+    parallel = {**OPTIONS, "strategy": "parallel", "branching": "systematic"}
+    runs = [made(tmp_path, "a", 0.5), made(tmp_path, "b", 0.6, options=parallel)]
+    found = [(row["method"], row["remarks"]) for row in board(capsys, *runs)]
+    assert found == [("parallel", ""), ("init top2 θ=0.5", "")]
 
 
 def test_a_row_without_one_of_the_tasks_is_not_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

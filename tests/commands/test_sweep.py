@@ -23,7 +23,7 @@ from eager_lmeval.errors import UsageError
 
 def row(strategy: str, threshold: float | None, temperature: float, passed: float) -> Row:
     measures = {"p@k": passed, "c@max": 0.25, "PR": 0.125, "#T": 12345.0, "#S": 678.0}
-    return Row("toy", 8, strategy, threshold, temperature, measures)
+    return Row("toy", 8, strategy, threshold, temperature, measures, "top2")
 
 
 ROWS = [row("parallel", None, 0.6, 0.5), row("parallel", None, 0.9, 0.6), row("init", 1.5, 0.6, 0.7)]
@@ -62,7 +62,7 @@ def test_markdown_has_full_parallel_on_top_and_a_group_of_columns_a_temperature(
     assert lines[0] == "### toy, M = 8"
     assert lines[2].startswith("| method | T = 0.6 p@k | T = 0.6 c@max |")
     assert lines[4].startswith("| Full Parallel | 0.500 | 0.250 | 0.125 | 12,345 | 678 | 0.600 |")
-    assert lines[5] == "| EAGER-init, θ = 1.5 | 0.700 | 0.250 | 0.125 | 12,345 | 678 | – | – | – | – | – |"
+    assert lines[5] == "| EAGER-init, top2, θ = 1.5 | 0.700 | 0.250 | 0.125 | 12,345 | 678 | – | – | – | – | – |"
 
 
 def test_fan_out_and_branching_vary_where_they_mean_something() -> None:
@@ -95,8 +95,8 @@ def test_the_tables_show_means_over_the_seeds_and_the_csv_each_cell(tmp_path: Pa
         write_run(tmp_path / f"{seed}{rounds}", {"pass@max": [passed, passed]}, options=options)
     cells = rows_of(find_runs(tmp_path), ["seed", "round_sequences"])
     table = to_markdown(means_of(cells))
-    assert "| EAGER-init, θ = 0.5, round_sequences 2 | 0.500 |" in table
-    assert "| EAGER-init, θ = 0.5, round_sequences 3 | 1.000 |" in table
+    assert "| EAGER-init, top2, θ = 0.5, round_sequences 2 | 0.500 |" in table
+    assert "| EAGER-init, top2, θ = 0.5, round_sequences 3 | 1.000 |" in table
     assert "Means over up to 2 seeds." in table
     found = csv.DictReader(io.StringIO(to_csv(cells)))
     assert sorted((line["seed"], line["round_sequences"], line["p@k"]) for line in found) == [
@@ -146,7 +146,7 @@ def test_a_row_has_the_scores_of_whichever_filter_they_stand_under(tmp_path: Pat
     file.write_text(file.read_text(encoding="utf-8").replace(",none", ",oracle"), encoding="utf-8")
     (row,) = rows_of(find_runs(tmp_path))
     assert row.measures == {"p@k": 0.5, "c@max": 0.5, "PR": 0.25, "#T": 20.0, "#S": 2.0}
-    assert "| EAGER (labels), θ = 0.5 | 0.500 | 0.500 | 0.250 | 20 | 2 |" in to_markdown([row])
+    assert "| EAGER (labels), top2, θ = 0.5 | 0.500 | 0.500 | 0.250 | 20 | 2 |" in to_markdown([row])
 
 
 def test_a_task_without_the_papers_metrics_is_shown_with_its_own(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ EOS = frozenset({0, 7, 13, 21})
 END_OF_THINKING = 5
 PROMPT_LENGTHS = (3, 1, 11, 2 * WINDOW, 5)
 
-SAMPLED = {"max_sequences": 4, "entropy_threshold": 2.2, "temperature": 0.8, "max_gen_toks": 16, "seed": 7}
+SAMPLED = {"temperature": 0.8, "max_gen_toks": 16, "seed": 7}
+SAMPLED |= {"branching": "top2", "max_sequences": 4, "entropy_threshold": 2.2}
 GREEDY = SAMPLED | {"temperature": 0.0}
 SYSTEMATIC = {"branching": "systematic", "entropy_threshold": 1.9}
 CONSISTENCY = {"strategy": "consistency", "verifier": "exact", "max_sequences": 8, "settled_at": 0.8}

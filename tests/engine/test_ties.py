@@ -31,7 +31,8 @@ from eager_lmeval.pools.run import PoolResult, grow_pool
 
 NOISE = 0.004
 PROMPTS = 6
-SAMPLED = {"max_sequences": 6, "entropy_threshold": 1.9, "temperature": 0.8, "max_gen_toks": 30, "seed": 3}
+SAMPLED = {"branching": "top2", "max_sequences": 6, "entropy_threshold": 1.9}
+SAMPLED |= {"temperature": 0.8, "max_gen_toks": 30, "seed": 3}
 CASES: dict[str, dict[str, Any]] = {
     "parallel": {"strategy": "parallel"},
     "parallel, top_k": {"strategy": "parallel", "top_k": 5},

@@ -26,8 +26,8 @@ from eager_lmeval.processes.ranks import Board
 
 
 def call(strategy: str, docs: int = 6, **options: Any) -> Call:
-    given = {"strategy": strategy, "max_sequences": 4, "entropy_threshold": 1.6, "verifier": "math"}
-    return Call(docs, gen_kwargs=given | options)
+    given = {"strategy": strategy, "branching": "top2", "max_sequences": 4, "entropy_threshold": 1.6}
+    return Call(docs, gen_kwargs=given | {"verifier": "math"} | options)
 
 
 @pytest.fixture

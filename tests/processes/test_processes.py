@@ -52,7 +52,7 @@ def threshold_that_leaves_a_surplus(lm: EagerLM) -> float:
 
 
 def gated(strategy: str, threshold: float) -> dict[str, Any]:
-    return {"strategy": strategy, "max_sequences": 4, "entropy_threshold": threshold}
+    return {"strategy": strategy, "branching": "top2", "max_sequences": 4, "entropy_threshold": threshold}
 
 
 @pytest.fixture(scope="module")

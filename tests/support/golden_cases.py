@@ -129,7 +129,7 @@ def grow_gated(model: Mapping[str, Any], given: Mapping[str, Any]) -> Tree:
         {"context", "seed", "cap", "theta", "temperature", "max_tokens", "k"},
         {*TREE_OPTIONS, "branching", "roots", "think_end"},
     )
-    options = {ours: given[name] for name, ours in TREE_OPTIONS.items() if name in given}
+    options = {ours: given[name] for name, ours in TREE_OPTIONS.items() if name in given} | {"branching": "top2"}
     if given.get("branching", True):
         if given.get("roots", 1) != 1:
             raise Difference("roots: a tree that branches has one root")

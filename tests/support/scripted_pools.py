@@ -19,6 +19,7 @@ from eager_lmeval.pools.run import PoolResult, grow_pool
 
 ADAPT = {
     "strategy": "adapt",
+    "branching": "top2",
     "max_sequences": 6,
     "entropy_threshold": 1.58,  # of ln 5 = 1.61 nats: some prompts never fork, some reach their cap
     "entropy_top_k": 5,

@@ -262,8 +262,14 @@ def _generation(run: Run, task: str) -> dict[str, Any]:
 
 
 def _options(pool: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal beside that where it was `eager`: the resolved options."""
-    return {name: value for name, value in pool["options"].items() if name not in _SAME_RESULT_SAME_MEANING}
+    """What must be equal beside that where it was `eager`: the resolved options.
+
+    `parallel` does not branch, whatever the option says; a run made before the option existed branched as in the paper.
+    """
+    options = {"branching": "top2", **pool["options"]}
+    if options.get("strategy") == "parallel":
+        options["branching"] = None
+    return {name: value for name, value in options.items() if name not in _SAME_RESULT_SAME_MEANING}
 
 
 def _is_new_default(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

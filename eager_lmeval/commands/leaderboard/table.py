@@ -27,8 +27,6 @@ AVERAGE, VOTE = "pass_rate_w", "cons_w@max"
 """Weighted by path (SPEC 6), so that trees and independent samples compare; of the latter all weights are equal."""
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "do_sample", "max_gen_toks", "until")
 _NO_DIFFERENCE = ("seed", "max_rows")
-_METHOD = ("strategy", "branching", "entropy_threshold", "max_sequences")
-"""Of a row's name: how its answers were made, which a leaderboard may compare."""
 
 
 class Cell(NamedTuple):
@@ -175,15 +173,13 @@ def _method(pools: Sequence[Mapping[str, Any]]) -> str:
     """``init top2 θ=0.5``, of several pools what they have in common and the range of the rest."""
     if not pools:
         return "–"
-    said = []
-    for name in _METHOD[:-1]:
-        found = list(dict.fromkeys(str(pool["options"].get(name)) for pool in pools))
-        if name == "entropy_threshold":
-            if all(pool["options"]["strategy"] != "parallel" for pool in pools) and found != ["None"]:
-                said.append("θ=" + "/".join(found))
-        elif name == "strategy" or found not in (["top2"], ["None"]):
-            said.append("/".join(found))
-    return " ".join(said)
+    strategies, branchings, thresholds = (
+        "/".join(dict.fromkeys(str(pool["options"].get(name, absent)) for pool in pools))
+        for name, absent in (("strategy", None), ("branching", "top2"), ("entropy_threshold", None))
+    )
+    if any(pool["options"]["strategy"] == "parallel" for pool in pools):
+        return strategies
+    return f"{strategies} {branchings}" + ("" if thresholds == "None" else f" θ={thresholds}")
 
 
 def _averaged(columns: Sequence[Mapping[Key, float]]) -> dict[Key, float]:

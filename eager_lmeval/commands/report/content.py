@@ -81,24 +81,21 @@ class Scored:
         return ", ".join(values) if values else "–"
 
     @property
-    def forks_take_both(self) -> bool:
-        """Whether it branched as the paper does, so that its sequences are no independent draws."""
-        return any(
-            pool["options"].get("branching", "top2") == "top2" and pool["options"].get("strategy") != "parallel"
-            for pool in self.pools
-        )
+    def branchings(self) -> list[str]:
+        """How its pools branched; `parallel` does not."""
+        pools = (pool["options"] for pool in self.pools)
+        return list(dict.fromkeys(got.get("branching", "top2") for got in pools if got.get("strategy") != "parallel"))
+
+    @property
+    def method(self) -> str:
+        """``init systematic``; ``parallel``."""
+        return " ".join(filter(None, [self.option("strategy"), ", ".join(self.branchings)]))
 
     @property
     def tokens_independent(self) -> int | None:
         """Tokens of all its sequences had nothing been shared; None where a document does not say."""
         counted = [listed.document.tokens_independent for listed in self.documents]
         return None if None in counted else sum(count or 0 for count in counted)
-
-    @property
-    def branching(self) -> str | None:
-        """How it branched where that is not what the paper does; None for `top2` and where nothing branches."""
-        named = self.option("branching")
-        return None if self.option("strategy") == "parallel" or named in ("top2", "None", "–") else named
 
     @property
     def headline(self) -> str | None:

@@ -67,7 +67,8 @@ def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
         [
             f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
             entry.run.model,
-            *(entry.option(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")),
+            entry.method,
+            *(entry.option(name) for name in ("max_sequences", "entropy_threshold", "temperature")),
             *(estimate(entry.metrics[name]) if name in entry.metrics else "–" for name in metrics),
             str(len(entry.documents)),
             *(total(entry, name) for name in COSTS),

@@ -68,7 +68,7 @@ def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
         "rows": [_row(number, entry) for number, entry in entries],
         "plots": [{"svg": Markup(svg), "note": note} for svg, note in _trade_offs(entries) if svg],
         "labels_used": any(entry.labels_used for _, entry in entries),
-        "top2": any(entry.forks_take_both for _, entry in entries),
+        "top2": any("top2" in entry.branchings for _, entry in entries),
     }
 
 
@@ -78,7 +78,7 @@ def _row(number: int, entry: Scored) -> dict[str, Any]:
         "number": number,
         "model": entry.run.model,
         "strategy": entry.option("strategy"),
-        "branching": entry.branching,
+        "branching": ", ".join(entry.branchings),
         "options": [entry.option(option) for option in ("max_sequences", "entropy_threshold", "temperature", "seed")],
         "metrics": entry.metrics,
         "documents": len(entry.documents),
@@ -135,7 +135,7 @@ def _run(number: int, entry: Scored) -> dict[str, Any]:
         "task": entry.task,
         "model": entry.run.model,
         "strategy": entry.option("strategy"),
-        "branching": entry.branching,
+        "branching": ", ".join(entry.branchings),
         "file": entry.run.results_file.name,
         "ledgers": [pool["ledger"] for pool in entry.pools if pool["ledger"]],
         "lines": markdown.ledger_lines(entry),
@@ -150,7 +150,7 @@ def _run(number: int, entry: Scored) -> dict[str, Any]:
 def _index(number: int, entry: Scored) -> dict[str, Any]:
     return {
         "number": number,
-        "name": " ".join(filter(None, [f"#{number}", entry.option("strategy"), entry.branching])),
+        "name": f"#{number} {entry.method}",
         "task": entry.task,
         "metric": entry.headline,
         "better": 1 if entry.higher_is_better() else -1,

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     temperature: float
     measures: dict[str, float]
     """By the name of their column: the scores, then the costs."""
-    branching: str = "top2"
+    branching: str
     fan_out: int | None = None
     seeds: tuple[int, ...] = ()
     others: tuple[tuple[str, Any], ...] = ()
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     @property
     def method(self) -> str:
         name = _NAMES[self.strategy]
-        if self.weighted:
+        if self.strategy != "parallel":
             name += f", {self.branching}" if self.fan_out is None else f", {self.branching}, fan_out {self.fan_out}"
         if self.threshold is not None:
             name += f", θ = {self.threshold:g}"
@@ -67,8 +67,8 @@ class Row(NamedTuple):
 
     @property
     def short(self) -> str:
-        """What tells it from others of its strategy in the plot: θ, and how it branches if not as in the paper."""
-        parts = [self.branching[:3] if self.weighted else "", f"f{self.fan_out}" if self.fan_out else ""]
+        """What tells it from others of its strategy in the plot: how it branches, and θ."""
+        parts = ["" if self.strategy == "parallel" else self.branching[:3], f"f{self.fan_out}" if self.fan_out else ""]
         return " ".join(filter(None, [*parts, "" if self.threshold is None else f"{self.threshold:g}"]))
 
     @property

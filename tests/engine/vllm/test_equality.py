@@ -19,7 +19,8 @@ from eager_lmeval.pools.run import PoolResult, grow_pool
 
 DOCS = 12
 
-SAMPLED = {"temperature": 0.8, "max_gen_toks": 60, "seed": 7, "max_sequences": 6, "entropy_threshold": 0.3}
+SAMPLED = {"temperature": 0.8, "max_gen_toks": 60, "seed": 7}
+SAMPLED |= {"branching": "top2", "max_sequences": 6, "entropy_threshold": 0.3}
 GREEDY = SAMPLED | {"temperature": 0.0}
 SYSTEMATIC = {"branching": "systematic", "max_sequences": 8}
 CONSISTENCY = {"strategy": "consistency", "verifier": "exact", "max_sequences": 8, "settled_at": 0.8}
