@@ -43,7 +43,7 @@ def evaluate() -> Any:
     def run(folder: Path | None = None, **options: Any) -> dict[str, Any]:
         tracker = EvaluationTracker(output_path=str(folder)) if folder else None
         results: dict[str, Any] = simple_evaluate(
-            EagerLM(pretrained="demo", max_sequences=MOST),
+            EagerLM(pretrained="demo", branching="top2", max_sequences=MOST),
             tasks=["eager_demo"],
             gen_kwargs=options,
             task_manager=manager,
