@@ -3,6 +3,10 @@
 
     python scripts/train_demo_model.py                # train (or resume), save, evaluate
     python scripts/train_demo_model.py --eval-only    # evaluate what is saved
+    python scripts/train_demo_model.py --stop-after 300 --checkpoint-dir out/train --model-dir out/worse
+
+The last leaves the run of `--steps` steps at one of them, on that run's schedule, and saves the model of then: a
+checkpoint from training, worse than the demo model.
 
 The exit status is 1 when the saved model fails one of the demo's requirements: greedy accuracy within bounds,
 sampling that finds clearly more than its own pass rate, easy, middling and hard problems, and no held-out question
@@ -112,7 +116,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def train(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, reserved: frozenset[str]) -> PreTrainedModel:
-    """The trained model, from the newest checkpoint on where there is one."""
+    """The model after ``args.stop_after`` steps, from the newest checkpoint on where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
     model = build_model(tokenizer).to(device)
@@ -128,14 +132,16 @@ def train(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, reserved
         torch.set_rng_state(state["rng"].cpu())
         step, seconds_before = state["step"], state["seconds"]
         print(f"resuming from {checkpoint} at step {step} of {args.steps}, {seconds_before:.0f} s trained", flush=True)
+        if step > args.stop_after:
+            sys.exit(f"{checkpoint} is past step {args.stop_after}; name a --checkpoint-dir without one")
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
 
     started = last_saved = time.monotonic()
     batches: list[tuple[torch.Tensor, torch.Tensor]] = []
     smooth_loss = None
     model.train()
-    bar = tqdm(total=args.steps, initial=step, desc="training", unit="step", mininterval=args.progress_every_s)
-    while step < args.steps:
+    bar = tqdm(total=args.stop_after, initial=step, desc="training", unit="step", mininterval=args.progress_every_s)
+    while step < args.stop_after:
         if not batches or step % BATCHES_PER_BLOCK == 0:
             batches = block_batches(tokenizer, step // BATCHES_PER_BLOCK, reserved)
         ids, labels = (tensor.to(device) for tensor in batches[step % BATCHES_PER_BLOCK])
@@ -154,7 +160,7 @@ def train(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast, reserved
         bar.update()
         bar.set_postfix_str(f"loss {smooth_loss:.4f}", refresh=False)
         now = time.monotonic()
-        if now - last_saved >= args.checkpoint_every_s or step == args.steps:
+        if now - last_saved >= args.checkpoint_every_s or step == args.stop_after:
             state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
             state |= {"rng": torch.get_rng_state(), "step": step, "seconds": seconds_before + now - started}
             save_checkpoint(checkpoint, state)
@@ -199,6 +205,7 @@ def is_uncontaminated(problems_path: Path, steps: int, reserved: frozenset[str])
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1300, help=f"batches of {BATCH} (default: %(default)s)")
+    parser.add_argument("--stop-after", type=int, metavar="STEP", help="save the model of this step and stop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eval-only", action="store_true", help="evaluate the saved model without training")
     parser.add_argument("--export-only", action="store_true", help="save the newest checkpoint's model and stop")
@@ -210,6 +217,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="autocast in training")
     args = parser.parse_args()
+    is_whole = args.stop_after is None
+    if is_whole:
+        args.stop_after = args.steps
+    elif not 0 < args.stop_after <= args.steps:
+        parser.error(f"--stop-after {args.stop_after}: the run has steps 1 to {args.steps}")
+    elif args.model_dir == parser.get_default("model_dir"):
+        parser.error("--stop-after makes another model than the demo's: name a --model-dir for it")
     if args.threads:
         torch.set_num_threads(args.threads)
 
@@ -227,6 +241,8 @@ def main() -> int:
     if not args.eval_only:
         tokenizer = build_tokenizer()
         save_model(train(args, tokenizer, reserved), tokenizer, args.model_dir)
+        if not is_whole:
+            return 0
         save_problems(problems, args.problems)
     outcomes = evaluate(args)
     print_table(outcomes)
