@@ -56,6 +56,7 @@ USERS_TASKS: Mapping[str, Mapping[str, Any]] = {
 WITH_SCORER = SUMS | {"scorer": {"type": "eager", "kwargs": {"verifier": "math", "ks": [2]}}, "repeats": 3}
 """`graded` without our task class."""
 
+HISTORY = "history.jsonl"
 HARNESS_TASK = "local_gsm8k_cot_self_consistency"
 
 
@@ -135,11 +136,13 @@ def essence(out: Path, task: str) -> dict[str, Any]:
 def afterwards(folder: Path) -> None:
     """The commands that read a run read the installed harness's files."""
     samples = str(next((folder / "graded").rglob("samples_*.jsonl")))
+    history = ["--history", str(folder / HISTORY)]
     commands = [
         ["report", str(folder / "demo"), "-o", str(folder / "report.html")],
         ["compare", str(folder / "demo"), str(folder / "resumed")],
         ["rescore", samples, "-o", str(folder / "rescored")],
         ["calibrate", str(folder / "independent")],
+        ["track", "add", str(folder / "demo"), *history],
     ]
     for command in commands:
         if status := eager_lmeval(command):
@@ -167,10 +170,21 @@ def compare(folders: list[Path]) -> int:
         for difference in differ(first, other):
             print(f"{folders[0]} and {folder} differ in {difference}"[:400])
             status = 1
+    status = status or judge([folder / HISTORY for folder in folders])
     if not status:
         documents = sum(len(run["values"]) for run in first.values())
         print(f"{len(folders)} releases of the harness: {len(first)} runs, {documents} documents, nothing differs")
     return status
+
+
+def judge(histories: list[Path]) -> int:
+    """The largest status of `track check`, of each release's run in one history whose baseline is the first one's."""
+    history = histories[0].with_name("joined.jsonl")
+    history.write_bytes(b"".join(one.read_bytes() for one in histories))
+    runs = [json.loads(line)["run"] for line in history.read_text(encoding="utf-8").splitlines()]
+    words = ["--history", str(history)]
+    eager_lmeval(["track", "bless", runs[0], *words])
+    return max(eager_lmeval(["track", "check", "--run", run, *words]) for run in runs[1:])
 
 
 def main(command: str, *places: str) -> int:

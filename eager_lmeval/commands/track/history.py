@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 from typing_extensions import Self
 
 from eager_lmeval.commands.compare.pairing import Documents, Key
@@ -73,8 +73,9 @@ class Entry(BaseModel):
     results_file: str
     """From the history's folder; the file need not be there any more."""
     report: str | None = None
-    results: Results
-    """Of the results file what says how the run was made; without aggregates."""
+    results: Annotated[Results, PlainSerializer(dict, return_type=dict[str, Any])]
+    """Of the results file what says how the run was made; without aggregates. Written as it is, since pydantic 2.10 by
+    itself leaves out of a `TypedDict` in a model what it does not name, such as the seed."""
     tasks: Annotated[dict[str, Recorded], Field(min_length=1)]
 
     def to_run(self) -> Run:
