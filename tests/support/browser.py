@@ -26,6 +26,8 @@ _FLAGS = (
     "--disable-sync",
     "--remote-debugging-pipe",
 )
+_AXE = Path(__file__).parent / "axe" / "axe.min.js"
+"""axe-core 4.14.1 as npm has it, under the Mozilla Public License 2.0; no part of the package."""
 TIMEOUT_S = 30.0
 
 
@@ -80,12 +82,12 @@ class Browser:
                 result: dict[str, Any] = answer["result"]
                 return result
 
-    def open(self, path: Path) -> float:
-        """Opens a file; returns the seconds until the page says that it is ready."""
+    def open(self, path: Path, ready: str = "document.documentElement?.dataset.ready === 'true'") -> float:
+        """Opens a file; returns the seconds until the page says that it is ``ready``."""
         self.errors.clear()
         started = time.perf_counter()
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.documentElement?.dataset.ready === 'true'")
+        self.wait(ready)
         return time.perf_counter() - started
 
     def wait(self, condition: str) -> None:
@@ -110,6 +112,14 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def violations(self) -> list[Any]:
+        """What axe finds that keeps anyone out: rules, and the elements that break them."""
+        self.value(f"{_AXE.read_text(encoding='utf-8')};0")
+        found: list[Any] = self.value(
+            "axe.run().then((r) => r.violations.map((one) => [one.id, one.nodes.map((n) => n.html)]))"
+        )
+        return found
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         taken = self.call("Page.captureScreenshot", captureBeyondViewport=whole)

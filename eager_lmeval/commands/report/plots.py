@@ -112,7 +112,7 @@ def trend(points: Sequence[TrendPoint], y_title: str, cut: tuple[int, int, int] 
         for place, point in enumerate(points)
         if place % every == 0
     ]
-    lines.append(f'<text class="axis" x="4" y="10">{escape(y_title)}</text>')
+    lines += _titles("commit", y_title)
     parts = [f'<g class="grid">{"".join(lines)}</g>']
     if cut:
         at, low, high = (x_scale(place - 0.5) for place in cut)
@@ -222,10 +222,14 @@ def _axes(
     texts += [
         f'<text x="{x_scale(tick):.1f}" y="{base + 15}" text-anchor="middle">{_short(tick)}</text>' for tick in x_ticks
     ]
-    middle = (LEFT + WIDTH) // 2
-    texts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>')
-    texts.append(f'<text class="axis" x="4" y="10">{escape(y_title)}</text>')
-    return f'<g class="grid">{"".join(lines + texts)}</g>'
+    return f'<g class="grid">{"".join([*lines, *texts, *_titles(x_title, y_title)])}</g>'
+
+
+def _titles(x_title: str, y_title: str) -> list[str]:
+    return [
+        f'<text class="axis" x="{(LEFT + WIDTH) // 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>',
+        f'<text class="axis" x="4" y="10">{escape(y_title)}</text>',
+    ]
 
 
 def _short(value: float) -> str:

@@ -29,12 +29,12 @@ __all__ = [
     "Line",
     "Outcome",
     "Trend",
-    "is_alike",
     "judge",
     "name_of",
     "shown_drifts",
     "shown_steps",
     "trends",
+    "unlike",
     "watched",
 ]
 
@@ -239,7 +239,9 @@ def trends(
     for pair, metric in chosen:
         if pair.task not in comparable:
             comparable[pair.task] = [
-                entry for entry in history.counted if start <= entry.date <= end and is_alike(blessed, entry, pair.task)
+                entry
+                for entry in history.counted
+                if start <= entry.date <= end and not unlike(blessed, entry, pair.task)
             ]
         entries = comparable[pair.task]
         means, documents = _means(entries, pair.task, metric.name)
@@ -261,14 +263,14 @@ def trends(
     return found
 
 
-def is_alike(blessed: Entry, entry: Entry, task: str) -> bool:
-    """Whether two runs of a task differ in nothing but model and seed."""
+def unlike(blessed: Entry, entry: Entry, task: str) -> list[str]:
+    """In what two runs of a task differ beside model and seed; a run with any of it stands in no trend."""
     if task not in entry.tasks or task not in blessed.tasks:
-        return False
+        return [f"{task}: only one of the runs has it"]
     ours, theirs = blessed.tasks[task], entry.tasks[task]
-    if ours.prompts != theirs.prompts or set(ours.documents) != set(theirs.documents):
-        return False
-    return not compare_settings(blessed.to_run(), entry.to_run(), task).refused
+    found = [] if set(ours.documents) == set(theirs.documents) else [f"{task}: other documents"]
+    found += [] if found or ours.prompts == theirs.prompts else [f"{task}: other prompts"]
+    return found + compare_settings(blessed.to_run(), entry.to_run(), task).refused
 
 
 def name_of(entry: Entry) -> str:
@@ -287,7 +289,7 @@ class _Test(NamedTuple):
 
 
 def _sides(history: History, run: str | None) -> tuple[list[Entry], list[Entry]]:
-    """The candidate with the runs of its commit before it, and the baseline's runs."""
+    """The candidate with the runs of its commit before it, of equal seeds the newest, and the baseline's runs."""
     if not history.blessed:
         raise UsageError(
             f"{history.path} has no baseline; choose one on purpose: eager-lmeval track bless RUN --history "
@@ -302,17 +304,18 @@ def _sides(history: History, run: str | None) -> tuple[list[Entry], list[Entry]]
         newest = history.counted[-1]
     if newest.run in history.blessed:
         raise UsageError(f"run {newest.run} is the baseline itself; add a newer run, or name another one with --run")
-    same = [
-        entry
+    same = {
+        entry.run if entry.seed is None else entry.seed: entry
         for entry in history.counted
         if entry.commit
         and entry.commit == newest.commit
-        and entry.results["model_name"] == newest.results["model_name"]  # type: ignore[typeddict-item]  # kept in every entry
+        and entry.to_run().model == newest.to_run().model
         and entry.date <= newest.date
         and entry.run not in {*history.blessed, newest.run}
-        and all(is_alike(newest, entry, task) for task in newest.tasks)
-    ]
-    return [*same, newest], baselines
+        and (entry.seed is None or entry.seed != newest.seed)
+        and not any(unlike(newest, entry, task) for task in newest.tasks)
+    }
+    return [*same.values(), newest], baselines
 
 
 def _mean(entries: Sequence[Entry], task: str) -> Documents:

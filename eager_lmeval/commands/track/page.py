@@ -12,7 +12,7 @@ import numpy as np
 
 from eager_lmeval.commands.compare.pairing import pair_task
 from eager_lmeval.commands.report.plots import TrendPoint, trend
-from eager_lmeval.commands.track.check import ALPHA, Trend, is_alike, shown_drifts, shown_steps, trends, watched
+from eager_lmeval.commands.track.check import ALPHA, Trend, shown_drifts, shown_steps, trends, unlike, watched
 from eager_lmeval.commands.track.history import Entry, History
 from eager_lmeval.commands.track.output import step_line
 from eager_lmeval.errors import UsageError
@@ -97,12 +97,13 @@ def _kind(history: History, blessed: Entry, entry: Entry, task: str) -> str:
         return "quarantined"
     if entry.run in history.blessed:
         return "blessed"
-    return "counted" if is_alike(blessed, entry, task) else "different"
+    return "different" if unlike(blessed, entry, task) else "counted"
 
 
 def _row(history: History, blessed: Entry, entry: Entry) -> dict[str, Any]:
     kinds = {_kind(history, blessed, entry, task) for task in entry.tasks}
     kind = "different" if "different" in kinds else min(kinds)
+    differences = [line for task in entry.tasks for line in unlike(blessed, entry, task)]
     return {
         "run": entry.run,
         "date": entry.date[:16].replace("T", " "),
@@ -110,7 +111,7 @@ def _row(history: History, blessed: Entry, entry: Entry) -> dict[str, Any]:
         "seed": entry.seed,
         "model": entry.to_run().model,
         "kind": kind,
-        "reason": history.quarantined.get(entry.run, ""),
+        "reason": history.quarantined.get(entry.run, "; ".join(differences) if kind == "different" else ""),
         "labels_used": entry.to_run().labels_used,
         "tokens": "–" if math.isnan(entry.tokens) else f"{entry.tokens:,.0f}",
         "environment": ", ".join(f"{name} {value}" for name, value in entry.environment.items() if value),
