@@ -1,4 +1,4 @@
-"""What is typed behind an option: numbers, shares, lists of them, paths. Each converter raises ValueError in words."""
+"""What is typed on a command line: numbers, shares, lists of them, paths, runs. A converter raises ValueError in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-__all__ = ["Amount", "amount", "argument", "confidence", "count", "listed", "number", "path_argument", "share"]
+__all__ = [
+    "Amount",
+    "add_runs",
+    "amount",
+    "argument",
+    "confidence",
+    "count",
+    "listed",
+    "number",
+    "path_argument",
+    "share",
+]
 
 T = TypeVar("T")
 
@@ -99,6 +110,17 @@ def _path(text: str) -> Path:
 
 path_argument = argument(_path)
 """The ``type`` of an argparse argument that is a path."""
+
+
+def add_runs(parser: argparse.ArgumentParser, remark: str = "") -> None:
+    """The argument of a command that reads any number of runs."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=path_argument,
+        metavar="RUN",
+        help=f"--output_path of a run with --log_samples, or a results_*.json{remark}",
+    )
 
 
 def _float(text: str) -> float:

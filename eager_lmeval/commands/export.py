@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.commands.amounts import add_runs, path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ _BATCH = 10_000
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "write every sequence of runs as a row of a Parquet or CSV file"
     parser = subparsers.add_parser("export", help=summary, description=summary)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=path_argument,
-        metavar="RUN",
-        help="--output_path of a run with --log_samples, or a results_*.json",
-    )
+    add_runs(parser)
     parser.add_argument(
         "-o", "--output", type=path_argument, required=True, metavar="FILE", help="a name that ends in .parquet or .csv"
     )

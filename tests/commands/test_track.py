@@ -290,6 +290,17 @@ def test_findings_are_junit_cases_and_the_verdict_is_a_badge(track: Tracked) -> 
     assert "toy_task: regression" in ET.parse(files["badge.svg"]).getroot().attrib["aria-label"]
 
 
+def test_two_files_in_one_place_are_refused_before_anything_is_judged(
+    track: Tracked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    track.blessed()
+    track.add(broken(30))
+    file = track.folder / "gate.xml"
+    assert track("check", "--junit", file, "--badge", file) == 2
+    assert "--junit and --badge would both write" in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_the_page_marks_runs_and_links_to_reports_but_to_no_script(track: Tracked) -> None:
     track.blessed()
     folder = track.run(noisy(5, 1))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import traceback
-from collections.abc import Callable
-from functools import partial
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import argument, confidence, path_argument
-from eager_lmeval.commands.compare.limits import Limit, parse_limit
+from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.commands.compare.limits import Limit
+from eager_lmeval.commands.judging import add_options, status_of, write
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "compare", "run"]
 
-USAGE = 2
-_STDOUT = Path("-")
 _EPILOG = """\
 exit status: 0 every limit was shown to hold (or none was given), 1 a limit was shown to be exceeded,
 2 wrong usage, unreadable files or runs that should not be compared, 3 inconclusive: too few documents to say either
@@ -43,60 +40,13 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     folder = "--output_path of a run with --log_samples, or its results_*.json"
     parser.add_argument("baseline", type=path_argument, metavar="BASELINE", help=folder)
     parser.add_argument("candidate", type=path_argument, metavar="CANDIDATE", help=folder)
-    parser.add_argument(
-        "--max-drop",
-        type=argument(partial(parse_limit, direction="drop")),
-        action="append",
-        default=[],
-        metavar="METRIC=AMOUNT",
-        help="the metric may fall by AMOUNT, or by AMOUNT%% of the baseline; may be given several times",
-    )
-    parser.add_argument(
-        "--max-increase",
-        type=argument(partial(parse_limit, direction="increase")),
-        action="append",
-        default=[],
-        metavar="METRIC=AMOUNT",
-        help="the metric may rise by AMOUNT, or by AMOUNT%% of the baseline; may be given several times",
-    )
-    parser.add_argument("--confidence", type=argument(confidence), default=0.95, help="default 0.95")
-    parser.add_argument(
-        "--power", type=argument(confidence), default=0.8, help="at which detectable sizes are stated (default 0.8)"
-    )
-    parser.add_argument("--task", action="append", default=[], help="only this task; may be given several times")
-    parser.add_argument(
-        "--allow-different", action="store_true", help="compare runs of different options, versions, documents or tasks"
-    )
-    parser.add_argument(
-        "--markdown", type=path_argument, metavar="FILE", help="write Markdown; - prints it instead of a table"
-    )
-    parser.add_argument("--json", type=path_argument, metavar="FILE", help="write JSON; - prints it instead of a table")
-    parser.add_argument(
-        "--junit", type=path_argument, metavar="FILE", help="write JUnit XML; - prints it instead of a table"
-    )
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compares, writes, and returns the verdict's exit status; 2 if it could not compare, whatever the reason."""
-    try:
-        _check_outputs(args)
-        comparison = compare(
-            args.baseline,
-            args.candidate,
-            [*args.max_drop, *args.max_increase],
-            confidence=args.confidence,
-            power=args.power,
-            only=args.task,
-            allow_different=args.allow_different,
-        )
-        _write(comparison, args)
-    except (UsageError, OSError):  # `cli.main` says them in one line, with the same status
-        raise
-    except Exception:  # a traceback's own status is 1, which a CI job would read as a regression
-        traceback.print_exc()
-        return USAGE
-    return comparison.verdict.value if comparison.verdict else 0
+    return status_of(_run, args)
 
 
 def compare(
@@ -142,33 +92,22 @@ def _compare(
     return Comparison(baseline, candidate, confidence, power, tasks, checks, [*remarks, *notes])
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Each output has a place of its own; UsageError before anything is read, since one would replace the other."""
-    places: dict[Path, str] = {}
-    for option in ("markdown", "json", "junit"):
-        path: Path | None = getattr(args, option)
-        if path is None:
-            continue
-        place = path if path == _STDOUT else path.resolve()
-        if place in places:
-            target = "print" if path == _STDOUT else f"write {path}"
-            raise UsageError(f"--{places[place]} and --{option} would both {target}: give one of them another file")
-        places[place] = option
-
-
-def _write(comparison: Comparison, args: argparse.Namespace) -> None:
-    import json
-
+def _run(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.compare.output import to_json, to_junit, to_markdown, to_text
-    from eager_lmeval.commands.writing import append_summary, print_text, save_text
 
-    outputs: list[tuple[Path | None, Callable[[], str]]] = [
-        (args.markdown, lambda: to_markdown(comparison)),
-        (args.json, lambda: json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n"),
-        (args.junit, lambda: to_junit(comparison)),
-    ]
-    print_text(next((text for path, text in outputs if path == _STDOUT), lambda: to_text(comparison))())
-    for path, text in outputs:
-        if path is not None and path != _STDOUT:
-            save_text(path, text())
-    append_summary("compare", lambda: to_markdown(comparison))
+    comparison = compare(
+        args.baseline,
+        args.candidate,
+        [*args.max_drop, *args.max_increase],
+        confidence=args.confidence,
+        power=args.power,
+        only=args.task,
+        allow_different=args.allow_different,
+    )
+    files = {
+        "markdown": lambda: to_markdown(comparison),
+        "json": lambda: json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n",
+        "junit": lambda: to_junit(comparison),
+    }
+    write(args, "compare", lambda: to_text(comparison), files)
+    return comparison.verdict.value if comparison.verdict else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import argument, confidence, path_argument
+from eager_lmeval.commands.amounts import add_runs, argument, confidence, path_argument
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -16,13 +16,7 @@ __all__ = ["add_parser", "run"]
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "rank models over tasks, and show who cannot be told apart"
     parser = subparsers.add_parser("leaderboard", help=summary, description=summary)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=path_argument,
-        metavar="RUN",
-        help="--output_path of runs with --log_samples, or a results_*.json; seeds of one model are averaged",
-    )
+    add_runs(parser, remark="; seeds of one model are averaged")
     parser.add_argument(
         "--metric", help="rank by this metric instead of avg@n (for models without trees, such as exact_match)"
     )

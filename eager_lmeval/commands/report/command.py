@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.commands.amounts import add_runs, path_argument
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -17,13 +17,7 @@ __all__ = ["add_parser", "run"]
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "show runs as one page: scores, costs, budget, and every document's tree"
     parser = subparsers.add_parser("report", help=summary, description=summary)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=path_argument,
-        metavar="RUN",
-        help="--output_path of a run with --log_samples, or a results_*.json",
-    )
+    add_runs(parser)
     parser.add_argument(
         "-o", "--output", type=path_argument, metavar="FILE", help="default report.html; Markdown is printed"
     )

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import traceback
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import argument, confidence, count, path_argument
-from eager_lmeval.commands.compare.limits import parse_limit
+from eager_lmeval.commands.amounts import argument, count, path_argument
+from eager_lmeval.commands.judging import add_options, status_of, write
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from eager_lmeval.commands.track.check import Judgement
-
 __all__ = ["add_parser"]
 
-USAGE = 2
-_STDOUT = Path("-")
 _EPILOG = """\
 exit status of check: 0 pass, 1 regression, 2 wrong usage or runs that should not be compared, 3 inconclusive: too few
 documents to say whether a limit holds, 4 improvement: better than chance explains, as by a broken extractor too
@@ -66,26 +60,13 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def _add_check(actions: _SubParsersAction[argparse.ArgumentParser], run: str) -> None:
     check = _action(actions, "check", "judge the newest run against the baseline", _check)
     check.add_argument("--run", dest="judged", metavar="RUN", help=f"judge another run: {run}")
-    directions: dict[Literal["drop", "increase"], str] = {"drop": "fall", "increase": "rise"}
-    for direction, verb in directions.items():
-        check.add_argument(
-            f"--max-{direction}",
-            type=argument(partial(parse_limit, direction=direction)),
-            action="append",
-            default=[],
-            metavar="METRIC=AMOUNT",
-            help=f"as for compare: the metric may {verb} by AMOUNT, or by AMOUNT%% of the baseline",
-        )
-    check.add_argument("--confidence", type=argument(confidence), default=0.95, help="default 0.95")
-    check.add_argument("--power", type=argument(confidence), default=0.8, help="default 0.8")
+    add_options(check)
     check.add_argument(
         "--metric",
         action="append",
         default=[],
         help="test this metric for change; may be given several times (default: all with a better side)",
     )
-    check.add_argument("--task", action="append", default=[], help="only this task; may be given several times")
-    check.add_argument("--allow-different", action="store_true", help="judge runs that differ in more than the model")
     check.add_argument(
         "--repeat",
         type=argument(count),
@@ -93,10 +74,6 @@ def _add_check(actions: _SubParsersAction[argparse.ArgumentParser], run: str) ->
         metavar="N",
         help="say which of at most N more runs would settle what is inconclusive, and what they cost",
     )
-    for option, what in (("markdown", "Markdown"), ("json", "JSON"), ("junit", "JUnit XML")):
-        check.add_argument(
-            f"--{option}", type=path_argument, metavar="FILE", help=f"write {what}; - prints it instead of the table"
-        )
     check.add_argument("--badge", type=path_argument, metavar="FILE", help="write the verdict as a small SVG")
 
 
@@ -160,48 +137,33 @@ def _mark(args: argparse.Namespace, kind: str, said: str) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Judges, writes, and returns the verdict's exit status; 2 if it could not judge, whatever the reason."""
+    return status_of(_judge, args)
+
+
+def _judge(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.track.check import judge
     from eager_lmeval.commands.track.history import read_history
-
-    try:
-        printed = [option for option in ("markdown", "json", "junit") if getattr(args, option) == _STDOUT]
-        if len(printed) > 1:
-            raise UsageError(f"--{printed[0]} and --{printed[1]} would both print: give one of them a file")
-        judgement = judge(
-            read_history(args.history),
-            [*args.max_drop, *args.max_increase],
-            confidence=args.confidence,
-            power=args.power,
-            metrics=args.metric,
-            tasks=args.task,
-            allow_different=args.allow_different,
-            repeat=args.repeat,
-            run=args.judged,
-        )
-        _write(judgement, args)
-    except (UsageError, OSError):  # `cli.main` says them in one line, with the same status
-        raise
-    except Exception:  # a traceback's own status is 1, which a CI job would read as a regression
-        traceback.print_exc()
-        return USAGE
-    return judgement.outcome.value
-
-
-def _write(judgement: Judgement, args: argparse.Namespace) -> None:
     from eager_lmeval.commands.track.output import badge, to_json, to_junit, to_markdown, to_text
-    from eager_lmeval.commands.writing import append_summary, print_text, save_text
 
-    outputs: list[tuple[Path | None, Callable[[], str]]] = [
-        (args.markdown, lambda: to_markdown(judgement)),
-        (args.json, lambda: json.dumps(to_json(judgement), indent=2, ensure_ascii=False) + "\n"),
-        (args.junit, lambda: to_junit(judgement)),
-        (args.badge, lambda: badge(judgement.outcome, ", ".join(pair.task for pair, _ in judgement.comparison.tasks))),
-    ]
-    print_text(next((text for path, text in outputs if path == _STDOUT), lambda: to_text(judgement))())
-    for path, text in outputs:
-        if path is not None and path != _STDOUT:
-            save_text(path, text())
-    append_summary("track", lambda: to_markdown(judgement))
+    judgement = judge(
+        read_history(args.history),
+        [*args.max_drop, *args.max_increase],
+        confidence=args.confidence,
+        power=args.power,
+        metrics=args.metric,
+        tasks=args.task,
+        allow_different=args.allow_different,
+        repeat=args.repeat,
+        run=args.judged,
+    )
+    files = {
+        "markdown": lambda: to_markdown(judgement),
+        "json": lambda: json.dumps(to_json(judgement), indent=2, ensure_ascii=False) + "\n",
+        "junit": lambda: to_junit(judgement),
+        "badge": lambda: badge(judgement.outcome, ", ".join(pair.task for pair, _ in judgement.comparison.tasks)),
+    }
+    write(args, "track", lambda: to_text(judgement), files)
+    return judgement.outcome.value
 
 
 def _page(args: argparse.Namespace) -> int:

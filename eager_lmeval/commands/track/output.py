@@ -11,8 +11,10 @@ from xml.etree import ElementTree as ET
 from eager_lmeval.commands.compare import output as compared
 from eager_lmeval.commands.compare.output import xml_text
 from eager_lmeval.commands.runs import iter_samples, read_run
-from eager_lmeval.commands.track.check import Flip, Judgement, Line, Outcome, Trend, name_of
+from eager_lmeval.commands.track.check import Flip, Judgement
 from eager_lmeval.commands.track.history import Entry
+from eager_lmeval.commands.track.outcome import Line, Outcome
+from eager_lmeval.commands.track.trend import Trend, name_of
 from eager_lmeval.commands.writing import markdown_cell
 from eager_lmeval.errors import UsageError
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from eager_lmeval.commands.compare.pairing import pair_task
 from eager_lmeval.commands.report.plots import TrendPoint, trend
-from eager_lmeval.commands.track.check import ALPHA, Trend, shown_drifts, shown_steps, trends, unlike, watched
 from eager_lmeval.commands.track.history import Entry, History
 from eager_lmeval.commands.track.output import step_line
+from eager_lmeval.commands.track.trend import ALPHA, Trend, shown_drifts, shown_steps, trends, unlike, watched
 from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
 from eager_lmeval.scores.stats import standard_error
