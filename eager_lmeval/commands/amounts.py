@@ -1,4 +1,4 @@
-"""What is typed on a command line: numbers, shares, lists of them, paths, runs. A converter raises ValueError in words."""
+"""What is typed on a command line: numbers, shares, lists, paths, runs. A converter raises ValueError in words."""
 
 from __future__ import annotations
 

@@ -81,14 +81,15 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 def _of_document(sample: Sample) -> Iterator[dict[str, Any]]:
     from eager_lmeval.algorithm.tree import parent_path
+    from eager_lmeval.commands.grading import graded_again
 
     tree = sample.tree
     if tree is None:
         return
-    grades = _grades(sample)
+    _, grades = graded_again(sample.column, tree)
     about = {name: tree.get(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")}
     about |= {"filter": sample.logged["filter"], "doc_id": sample.logged["doc_id"], "label": sample.column.get("label")}
-    for place, sequence in enumerate(tree["sequences"]):
+    for place, (sequence, grade) in enumerate(zip(tree["sequences"], grades, strict=True)):
         path, at, length = tuple(sequence["path"]), sequence.get("branch_at"), sequence.get("num_tokens")
         yield {
             **about,
@@ -99,29 +100,12 @@ def _of_document(sample: Sample) -> Iterator[dict[str, Any]]:
             "parent": None if at is None else _path(parent_path(path, at)),
             "tokens": length,
             "own_tokens": None if length is None else length - (at or 0),
-            **(grades[place] if grades else {}),
+            **({name: getattr(grade, name) for name in ("correct", "answer", "answer_class")} if grade else {}),
         }
 
 
 def _path(path: Sequence[int]) -> str:
     return "/".join(map(str, path))
-
-
-def _grades(sample: Sample) -> list[dict[str, Any]]:
-    """Each sequence's answer and verdict; empty where there is nothing to grade with. Programs are not run."""
-    from eager_lmeval.scores.scoring import Rules, answer_text, verifier_of
-
-    column, tree = sample.column, sample.tree
-    if tree is None or column.get("label") is None or column.get("verifier") in (None, "code"):
-        return []
-    rules = Rules.read(tree["scoring"])
-    try:
-        graded = verifier_of(sample.logged["doc"]).grade(
-            [answer_text(sequence, rules) for sequence in tree["sequences"]], str(column["label"])
-        )
-    except UsageError:  # an unreadable label: the run left the document unscored, and so does this
-        return []
-    return [{"correct": one.correct, "answer": one.answer, "answer_class": one.answer_class} for one in graded]
 
 
 def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> int:

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager_lmeval.algorithm.tree import parent_path
+from eager_lmeval.commands.grading import graded_again
 from eager_lmeval.commands.report.prompts import find_question
-from eager_lmeval.errors import UsageError
 from eager_lmeval.scores.samples import Sample
-from eager_lmeval.scores.scoring import Rules, answer_text
-from eager_lmeval.verify import Graded, get_verifier
+from eager_lmeval.verify import Graded
 
-__all__ = ["Document", "graded_again", "read_document"]
+__all__ = ["Document", "read_document"]
 
-_GRADED_AGAIN = frozenset({"math", "choice", "exact"})
-"""Verifiers that only read a text. Others may run what a model wrote, which nobody asks for who opens a report."""
 _BEFORE, _AFTER = 64, 40
 """Characters shown before a fork, and of what each of its sides goes on with."""
 
@@ -90,24 +87,6 @@ def pool_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(
         options.get(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")
     )
-
-
-def graded_again(column: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
-    """The label and each sequence's verdict, by the rules that the run was scored with; None where the document names
-    no verifier that may be asked again."""
-    sequences = record["sequences"]
-    ungraded: list[Graded | None] = [None] * len(sequences)
-    if column.get("label") is None:
-        return None, ungraded
-    label = str(column["label"])
-    if not isinstance(column.get("verifier"), str) or column["verifier"] not in _GRADED_AGAIN:
-        return label, ungraded
-    try:
-        rules = Rules.read(record.get("scoring", {}))
-        answers = [answer_text(sequence, rules) for sequence in sequences]
-        return label, list(get_verifier(column["verifier"]).grade(answers, label))
-    except UsageError:
-        return label, ungraded
 
 
 def _shown(sequences: Sequence[Mapping[str, Any]], graded: Sequence[Graded | None]) -> list[dict[str, Any]]:
