@@ -129,7 +129,7 @@ def evaluate(model: str, tasks: Path, seed: int, output: Path) -> None:
     from lm_eval._cli import HarnessCLI
 
     words = ["lm_eval", "run", "--model", "eager", "--include_path", str(tasks), "--tasks", TASK, "--seed", str(seed)]
-    words += ["--model_args", f"pretrained={model},strategy=init,max_sequences={MAX_SEQUENCES}"]
+    words += ["--model_args", f"pretrained={model},strategy=init,branching=top2,max_sequences={MAX_SEQUENCES}"]
     words += ["--output_path", str(output), "--log_samples"]
     cli = HarnessCLI()
     cli.execute(cli._parser.parse_args(words[1:]))
