@@ -26,6 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "paper": {
         "branching": "top2",
+        "entropy_threshold": 2.0,
         "entropy_of": "tempered",
         "count": "active",
         "branch_window": None,
@@ -35,6 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "reference": {
         "branching": "top2",
+        "entropy_threshold": 2.0,
         "entropy_of": "raw",
         "count": "all",
         "branch_window": 1000,
@@ -121,8 +123,8 @@ class Options(BaseModel):
     paper's fork into the two most likely tokens, `none` (for `consistency`) grows independent roots."""
     fan_out: OptionalInt = Field(None, ge=2)
     """`systematic`: the most tokens that a sequence may split into at once; none: as many as it has copies."""
-    entropy_threshold: float = Field(2.0, ge=0)
-    """θ in nats."""
+    entropy_threshold: float = Field(0.5, ge=0)
+    """θ in nats. Systematic branching is unbiased at any; a high one leaves few sequences (docs/study.md)."""
     entropy_top_k: int = Field(20, ge=1)
     entropy_of: Literal["raw", "tempered"] = "raw"
     count: Literal["all", "active"] = "all"

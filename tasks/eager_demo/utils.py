@@ -14,6 +14,6 @@ def load_problems(**_):
 
 def process_docs(docs):
     def tell_eager(doc):
-        return {"eager": {"label": doc["answer"], "verifier": "math", "entropy_threshold": 0.5}}
+        return {"eager": {"label": doc["answer"], "verifier": "math"}}
 
     return docs.map(tell_eager)
