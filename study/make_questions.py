@@ -2,7 +2,7 @@
 
     python -m venv build/gym && build/gym/bin/pip install reasoning-gym==0.1.25
     build/gym/bin/python study/make_questions.py draw
-    lm_eval run --config study/configs/screening.yaml
+    lm_eval run --config study/configs/real/screening.yaml
     python study/make_questions.py choose build/study/screening
 
 `draw` writes `questions/candidates.jsonl`: of each kind the first questions that differ, the same in every run. The
@@ -67,7 +67,7 @@ def choose(screening: Path) -> None:
     """Reads the newest samples below the folder; each document's `pass_rate` is over 8 samples."""
     files = sorted(screening.rglob("samples_study_candidates_*.jsonl"), key=lambda file: file.name)
     if not files:
-        raise SystemExit(f"no samples of study_candidates below {screening}; run study/configs/screening.yaml first")
+        raise SystemExit(f"no samples of study_candidates below {screening}; run study/configs/real/screening.yaml first")
     samples = [json.loads(line) for line in files[-1].read_text(encoding="utf-8").splitlines()]
     rates = {sample["doc"]["question"]: sample["pass_rate"] for sample in samples}
     candidates = [json.loads(line) for line in (FOLDER / "candidates.jsonl").read_text(encoding="utf-8").splitlines()]
