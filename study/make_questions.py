@@ -67,7 +67,7 @@ def choose(screening: Path) -> None:
     """Reads the newest samples below the folder; each document's `pass_rate` is over 8 samples."""
     files = sorted(screening.rglob("samples_study_candidates_*.jsonl"), key=lambda file: file.name)
     if not files:
-        raise SystemExit(f"no samples of study_candidates below {screening}; run study/configs/real/screening.yaml first")
+        raise SystemExit(f"no samples of study_candidates below {screening}; run the screening first (--help)")
     samples = [json.loads(line) for line in files[-1].read_text(encoding="utf-8").splitlines()]
     rates = {sample["doc"]["question"]: sample["pass_rate"] for sample in samples}
     candidates = [json.loads(line) for line in (FOLDER / "candidates.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -132,6 +132,12 @@ def test_a_tree_without_uncertain_tokens_is_one_branch_and_one_without_certain_o
     assert play_splits(PilotPrompt([thought], np.ones(1)), Splits(1.0, 8), rng) == [Branch(thought, 10, 8)]
 
 
+def test_an_entropy_that_was_rounded_up_to_the_bound_of_uncertainty_does_not_split() -> None:
+    logged_for_less = Example(np.array([0.1, 0.0]), 2, correct=True)
+    played = play_splits(PilotPrompt([logged_for_less], np.ones(1)), Splits(0.1, 8), np.random.default_rng(0))
+    assert played == [Branch(logged_for_less, 2, 8)]
+
+
 def test_copies_that_never_separate_are_as_precise_as_one_sample() -> None:
     examples = [Example(np.zeros(10), 10, correct=correct) for correct in (True, False)]
     found = forecast([PilotPrompt(examples, np.full(2, 0.5))] * 200, Splits(1.0, 8))

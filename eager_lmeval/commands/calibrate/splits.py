@@ -53,6 +53,8 @@ def play_splits(prompt: PilotPrompt, splits: Splits, rng: np.random.Generator) -
         for at in example.hesitations(splits.threshold, first):
             if copies == 1 or at >= until:
                 break
+            if at not in example.likeliest:  # its entropy lay below `UNCERTAIN_NATS` and was rounded up to it
+                continue
             strata = copies if splits.fan_out is None else min(copies, splits.fan_out)
             copies, *others = dealt(copies, strata, *example.likeliest[at], rng)
             for number in others:
