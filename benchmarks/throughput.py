@@ -35,15 +35,16 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from throughput_models import random_model, real_logits, real_model
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList, Qwen3Config
 
 from eager_lmeval import paths
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt, Sequence
+from eager_lmeval.engine import runner as length_classes
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.sampling import Sampling, read
-from eager_lmeval.engine.transformers import runner as runners
+from eager_lmeval.engine.transformers import classes as slot_classes
 from eager_lmeval.engine.transformers.cache import SlotCache
 from eager_lmeval.engine.transformers.runner import ModelRunner
 from eager_lmeval.lm import EagerLM
@@ -124,7 +125,7 @@ class DrawnLengths:
 
 
 def prompts_of(number: int, length: int, longest: int) -> list[Prompt]:
-    return [Prompt(index, "bench", str(index), [10 + index] * length, index, longest) for index in range(number)]
+    return [Prompt(index, "bench", str(index), [10 + index % 80] * length, index, longest) for index in range(number)]
 
 
 def parallel(
@@ -134,7 +135,7 @@ def parallel(
     options = resolve({"strategy": "parallel", "max_sequences": samples, "temperature": 0.6, "top_p": 0.95})
     engine = Engine(runner, lengths, TOP_P, 0, rows)
     trees = grow_pool(prompts, options, engine).trees
-    runner.shrink(0)
+    runner.shrink({})
     return engine.stats, [sequence.tokens for tree in trees for sequence in tree.sequences]
 
 
@@ -157,7 +158,7 @@ def part_read(table: Table) -> None:
 
 def step_of(model: Any, rows: int, length: int) -> Callable[[], torch.Tensor]:
     """A forward pass of ``rows`` rows with ``length`` positions each behind them."""
-    runner, cache = ModelRunner(model), SlotCache(model.config.num_hidden_layers)
+    runner, cache = ModelRunner(model), SlotCache(model.config.num_hidden_layers, length + 1)
     prefix = runner.prefill([[10] * length])[0]
     cache.reserve(rows, length + 1, prefix.snapshot)
     ids, positions = torch.arange(rows)[:, None] + 10, torch.full((rows,), length)
@@ -272,7 +273,7 @@ def generate(model: Any, lengths: DrawnLengths, number: int, batch: int, longest
     for start in range(0, number, batch):
         own = range(start, min(number, start + batch))
         ends = [lengths.length(prompt, root) for prompt in own for root in range(samples)]
-        ids = torch.tensor([[10 + prompt] * 30 for prompt in own])
+        ids = torch.tensor([[10 + prompt % 80] * 30 for prompt in own])
         model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -401,39 +402,71 @@ def part_flat(table: Table) -> None:
         table.add("flat", f"8 prompts x 8, up to {longest} tokens", us_a_token=per_token(8, 8, longest))
 
 
-def part_cap(table: Table) -> None:
-    """Long-tailed answers where memory has room for few rows at their longest, over the same with room for all.
+LONGEST = 4096
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
 
-    A thirtieth of 32,000 tokens, so that it takes a minute: what matters is how many rows fit at the longest length.
+
+def part_cap(table: Table) -> None:
+    """Long-tailed answers where memory has room for 4 rows of the longest, over the same with room for all 64.
+
+    An eighth of 32,768 tokens on a model of two layers, so that it takes a minute or two, with length classes of an
+    eighth of their lengths: what matters is how many rows of what length fit. With one class all slots are as long as
+    the longest row, as they were before there were classes.
     """
-    model, longest, number, samples = EagerLM(pretrained="demo").model, 1000, 16, 8
-    lengths, prompts = DrawnLengths(longest), prompts_of(number, 30, longest)
-    tokens = sum(lengths.length(p, r) for p in range(number) for r in range(samples))
+    torch.manual_seed(0)
+    config = Qwen3Config(**TINY, vocab_size=128, max_position_embeddings=LONGEST + 64, eos_token_id=None)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    lengths, prompts = DrawnLengths(LONGEST, seed=1), prompts_of(32, 30, LONGEST)
+    tokens = sum(lengths.length(prompt.index, root) for prompt in prompts for root in range(2))
     unlimited = None
-    for rows in (None, 32, 8):
-        runner = ModelRunner(model)
-        patched = patch.object(runners, "for_slots", partial(free_bytes, runner, (rows or 1000) * longest))
-        with patched:
-            wall, cpu = time.perf_counter(), time.process_time()
-            stats, made = parallel(runner, lengths, prompts, samples, resolve({}).rows)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        unlimited = unlimited or (wall, made)
-        table.add(
-            "cap",
-            f"room for {rows or 'all'} rows of {longest + 30} positions",
-            wall_ratio=wall / unlimited[0],
-            identical=made == unlimited[1],
-            tokens_a_cpu_s=tokens / cpu,
-            rows=stats.rows_used / stats.steps,
-            parked=stats.parked,
-            out_of_memory=stats.out_of_memory,
-        )
+    for rows in (64, 4):
+        for name, shortest in (("one class", LONGEST * 2), ("length classes", length_classes.SHORT // 8)):
+            runner, copied = ModelRunner(model), []
+            with (
+                patch.object(length_classes, "SHORT", shortest),
+                patch.object(slot_classes, "for_slots", partial(free_bytes, runner, rows * (LONGEST + 64))),
+                patch.object(runner, "park", counted(runner.park, copied)),
+            ):
+                wall, cpu = time.perf_counter(), time.process_time()
+                stats, made = parallel(runner, lengths, prompts, 2, 64)
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            unlimited = unlimited or (wall, cpu, made)
+            table.add(
+                "cap",
+                f"room for {rows}, {name}",
+                wall_ratio=wall / unlimited[0],
+                cpu_ratio=cpu / unlimited[1],
+                identical=made == unlimited[2],
+                tokens_a_cpu_s=tokens / cpu,
+                steps=stats.steps,
+                rows=stats.rows_used / stats.steps,
+                copied_rows=len(copied),
+                copied_positions_a_token=sum(length for _, length in copied) / tokens,
+                out_of_memory=stats.out_of_memory,
+            )
+
+
+def counted(act: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    """The same, with what it is given noted."""
+
+    def noting(*given: Any) -> Any:
+        calls.append(given)
+        return act(*given)
+
+    return noting
 
 
 def free_bytes(runner: ModelRunner, positions: int, device: torch.device) -> int:
     """What is left of room for ``positions`` positions in all slots."""
-    held = runner.slots * runner._cache.capacity
-    return max(0, positions - held) * runner._like.bytes_per_position()[device]
+    assert runner._slots.like is not None
+    return max(0, positions - runner._slots.held()) * runner._slots.like.bytes_per_position()[device]
 
 
 PARTS = {

@@ -4,10 +4,12 @@ Who owns what between two steps::
 
     place      holds                                                        freed when
     ---------  -----------------------------------------------------------  -----------------------------------
-    rows       one unfinished sequence a slot (row i on slot i): keys and   the sequence ends; the last row moves
-               values of all but its newest token                           into the gap (in the same step)
+    rows       one unfinished sequence a slot, class by class, a class's    the sequence ends; its class's last row
+               on its first slots: keys and values of all but its newest    moves into the gap (in the same step)
+               token
     incoming   rows without a slot yet, each with a snapshot of its keys    the next step gives them slots; fresh
-               and values: fresh roots, unparked rows                       roots once they have their first token
+               and values: fresh roots, unparked rows, rows that have       roots once they have their first token
+               outgrown their class
     parked     rows that found no place, as snapshots                       rows for them are free: for all of a
                                                                             growth in lockstep, for one otherwise
     prefix     a tenant's prompt: snapshot and first logits                 its last root has started, and no
@@ -17,14 +19,15 @@ Who owns what between two steps::
 A growth in lockstep (behind a gate) is parked as a whole or not at all; the rows of any other come and go singly. When
 forks need more rows than there are, the youngest growths' are parked; their keys and values are kept, so nothing is
 computed twice, and no result depends on it. Only a growth in lockstep that alone has more sequences than the limit is
-decoded in several forward passes a step. The limit follows memory: all slots are as long as the longest row, so a row
-that grows long costs places, and gives them back when it ends.
+decoded in several forward passes a step. The limit follows memory: a class's slots are all as long as its longest row,
+so rows that grow long cost places, and give them back when they end; and no more rows begin than there is memory for
+when all are as long as rows have become on average.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Any, TypeVar
@@ -37,8 +40,8 @@ from eager_lmeval.algorithm.streams import stream_key, uniforms
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.intake import Intake
-from eager_lmeval.engine.rows import Placed, Row, Tenant, by_tenant, close_gaps, youngest
-from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner
+from eager_lmeval.engine.rows import Placed, Row, Tenant, by_class, by_tenant, close_gaps, youngest
+from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner, Slot
 from eager_lmeval.engine.sampling import Sampling
 from eager_lmeval.errors import UsageError
 
@@ -63,10 +66,10 @@ class Engine:
     ) -> None:
         self.stats = EngineCounts(max_rows)
         self.limit = max_rows
-        """Rows decoded at once: as many as memory has room for at the length of the longest."""
+        """Rows decoded at once: as many as memory has room for."""
         self._most = max_rows
         """What the limit never exceeds; shrinks when memory runs out all the same."""
-        self.rows: list[Row] = []
+        self.rows: list[Placed] = []
         self._incoming: list[Placed] = []
         self._parked: dict[int, list[Placed]] = {}
         self._rooting: deque[Tenant] = deque()
@@ -76,6 +79,9 @@ class Engine:
         self._seed = seed
         self._on_step = on_step
         self._admitted = 0
+        self._ended = 0
+        """Rows that have ended, and the positions that they had in all."""
+        self._ended_positions = 0
         self._source: RunSource
         self._intake: Intake
 
@@ -107,8 +113,8 @@ class Engine:
     def growths(self) -> list[Growth]:
         """Those that have begun and not finished."""
         parked = (placed for of_growth in self._parked.values() for placed in of_growth)
-        rows = [*self.rows, *(placed.row for placed in (*self._incoming, *parked))]
-        tenants = {tenant.age: tenant for tenant in (*(row.tenant for row in rows), *self._rooting)}
+        rows = (*self.rows, *self._incoming, *parked)
+        tenants = {tenant.age: tenant for tenant in (*(placed.row.tenant for placed in rows), *self._rooting)}
         return [tenant.growth for tenant in tenants.values()]
 
     @property
@@ -120,7 +126,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Fills the free rows."""
-        self._fit([*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming])
+        self._fit([*self.rows, *self._incoming])
         for age in sorted(self._parked):
             rows = self._parked[age]
             together = len(rows) if rows[0].row.tenant.growth.lockstep else 1
@@ -134,10 +140,23 @@ class Engine:
                 self._start_root(self._rooting[0])
 
     def _fit(self, layout: Seq[Placed]) -> None:
-        """Sets the row limit to what there is memory for in the next step: all slots are as long as the longest row."""
-        parked = (placed for rows in self._parked.values() for placed in rows)
-        longest = max((placed.row.length for placed in (*layout, *parked)), default=0) + 1
-        self.limit = max(1, min(self._most, self._runner.room(longest)))
+        """Sets the row limit: those of these rows that there is memory for in the next step, the oldest growths' first.
+
+        Where that is all of them, there are as many more as there would be memory for if none were shorter than rows
+        have become on average.
+        """
+        needs = [placed.row.need for placed in sorted(layout, key=lambda placed: placed.row.tenant.age)]
+        fitting = self._runner.room(needs)
+        if fitting == len(needs):
+            needs += [placed.row.need for age in sorted(self._parked) for placed in self._parked[age]]
+            average = self._average_need(needs)
+            further = [average] * (self._most - len(needs))
+            fitting = max(fitting, self._runner.room([max(need, average) for need in (*needs, *further)]))
+        self.limit = max(1, min(self._most, fitting))
+
+    def _average_need(self, needs: Seq[int]) -> int:
+        """Of the rows that have ended, at their end, and of those that have not, which have these needs now."""
+        return (self._ended_positions + sum(needs)) // max(1, self._ended + len(needs))
 
     def _start_root(self, tenant: Tenant) -> None:
         assert tenant.prefix is not None, "a tenant with waiting roots has its prefix"
@@ -172,7 +191,7 @@ class Engine:
             except OutOfMemory as error:
                 self.stats.out_of_memory += 1
                 reason = str(error)
-            if self._runner.slots <= len(self.rows) and self.in_use:
+            if self._runner.slots.total() <= len(self.rows) and self.in_use:
                 return None
             self._shrink(reason)
 
@@ -189,13 +208,13 @@ class Engine:
     def _decode(self) -> list[Readout]:
         """Readouts of `rows`, then of the fresh ones among `incoming`."""
         self._settle()
-        rows = [*self.rows, *(placed.row for placed in self._incoming)]
+        rows = [placed.row for placed in (*self.rows, *self._incoming)]
         strata = [row.tenant.growth.strata(row.sequence) for row in rows]
         keys = np.array([row.key for row in rows], dtype=np.uint64)
         steps = np.array([len(row.sequence.tokens) for row in rows], dtype=np.uint64)
         return self._runner.decode(
-            [row.sequence.tokens[-1] for row in self.rows],
-            [row.length for row in self.rows],
+            [placed.row.sequence.tokens[-1] for placed in self.rows],
+            [placed.row.length for placed in self.rows],
             [placed.row.first_logits for placed in self._incoming],
             uniforms(keys, steps),
             self._sampling,
@@ -204,21 +223,26 @@ class Engine:
         )
 
     def _settle(self) -> None:
-        """Gives every incoming row that has a token a slot."""
+        """Gives every incoming row that has a token a slot of its class."""
         settling = [placed for placed in self._incoming if not placed.row.fresh]
-        rows = [*self.rows, *(placed.row for placed in settling)]
+        rows = [*self.rows, *settling]
         if not rows:
             return
-        self._reserve(len(rows), max(row.length for row in rows) + 1)
-        for slot, (snapshot, _) in enumerate(settling, start=len(self.rows)):
-            self._runner.restore(slot, snapshot)
-        self.rows = rows
+        self._reserve([placed.row.need for placed in rows])
+        settled = []
+        for length_class, of_class in by_class(rows).items():
+            for place, (source, row) in enumerate(of_class):
+                slot = Slot(length_class, place)
+                if not isinstance(source, Slot):
+                    self._runner.restore(slot, source)
+                settled.append(Placed(slot, row))
+        self.rows = settled
         self._incoming = [placed for placed in self._incoming if placed.row.fresh]
 
     def _grow(self, readouts: list[Readout]) -> list[Placed]:
         """Feeds the readouts to their growths; returns the forks' children, each with its parent's source."""
         self.stats.count(self.in_use, self.limit, self.waiting)
-        stepping = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
+        stepping = [*self.rows, *self._incoming]
         children = []
         for of_tenant in by_tenant(row for _, row in stepping):
             tenant = stepping[of_tenant[0]].row.tenant
@@ -269,9 +293,11 @@ class Engine:
 
     def _place(self, children: list[Placed]) -> None:
         """Ended rows leave, children take free slots, growths that no longer fit are parked, finished ones go home."""
-        stepped = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming, *children]
+        stepped = [*self.rows, *self._incoming, *children]
         tenants = {placed.row.tenant.age: placed.row.tenant for placed in stepped}
         left = [placed for placed in stepped if placed.row.sequence.finish is None]
+        self._ended += len(stepped) - len(left)
+        self._ended_positions += sum(placed.row.need for placed in stepped if placed.row.sequence.finish is not None)
         self._fit(left)
         self._relocate(self._park_youngest(left))
         for tenant in tenants.values():
@@ -289,22 +315,28 @@ class Engine:
 
     def _snapshots(self, layout: list[Placed]) -> list[Placed]:
         """The same rows off their slots; several that stand on one slot share a snapshot."""
-        taken: dict[int, Any] = {}
+        taken: dict[Slot, Any] = {}
         for source, row in layout:
-            if isinstance(source, int) and source not in taken:
+            if isinstance(source, Slot) and source not in taken:
                 taken[source] = self._runner.park(source, row.length)
-        return [Placed(taken[source] if isinstance(source, int) else source, row) for source, row in layout]
+        return [Placed(taken[source] if isinstance(source, Slot) else source, row) for source, row in layout]
 
     def _relocate(self, layout: list[Placed]) -> None:
-        """Brings rows that stand on slots to slots 0 … n−1, moving as few as possible; the others stay incoming."""
-        self._incoming = [placed for placed in layout if not isinstance(placed.source, int)]
-        standing = [placed for placed in layout if isinstance(placed.source, int)]
-        if len(standing) > self._runner.slots:  # children for which there is no room until the next reserve
-            self._incoming += self._snapshots(standing[self._runner.slots :])
-            del standing[self._runner.slots :]
-        self.rows, moves = close_gaps(standing)
-        if moves:
-            self._runner.copy(moves, max(self.rows[gap].length for _, gap in moves))
+        """Brings rows that stand on slots to the first of their class, moving as few as possible.
+
+        The others stay incoming, and with them those that have outgrown their class, and children for which there is no
+        room in it until the next reserve.
+        """
+        self._incoming = self._snapshots([placed for placed in layout if not placed.standing])
+        self.rows = []
+        for length_class, standing in by_class(placed for placed in layout if placed.standing).items():
+            room = self._runner.slots[length_class]
+            self._incoming += self._snapshots(standing[room:])
+            placed, moves = close_gaps(standing[:room])
+            if moves:
+                lengths = {slot: row.length for slot, row in placed}
+                self._runner.copy(moves, max(lengths[gap] for _, gap in moves))
+            self.rows += placed
 
     def _finish(self, tenant: Tenant) -> None:
         follow_up = self._source.finished(tenant.growth)
@@ -316,17 +348,21 @@ class Engine:
 
     # Memory. What is done about an error is done after its handler: the error holds what the failed pass had allocated.
 
-    def _reserve(self, rows: int, length: int) -> None:
-        """Room for twice the rows, as far as the limit allows; where there is less, for fewer, but for ``rows``."""
-        while self.limit > rows:
+    def _reserve(self, needs: Seq[int]) -> None:
+        """Room for twice the rows, as far as the limit allows; where there is less, for fewer, but for these."""
+        while self.limit > len(needs):
             try:
-                return self._runner.reserve(min(self.limit, 2 * rows), length)
+                return self._runner.reserve(needs, min(self.limit, 2 * len(needs)))
             except OutOfMemory:
                 self.stats.out_of_memory += 1
-            self._most = self.limit = max(rows, self.limit // 2)
+            self._most = self.limit = max(len(needs), self.limit // 2)
             log.warning("out of memory: going on with max_rows=%d", self.limit)
-            self._runner.shrink(len(self.rows))
-        return self._runner.reserve(rows, length)
+            self._give_back()
+        return self._runner.reserve(needs, len(needs))
+
+    def _give_back(self) -> None:
+        """The slots that no row stands on."""
+        self._runner.shrink(Counter(placed.source.length_class for placed in self.rows))
 
     def _retrying(self, act: Callable[[], T]) -> T:
         """Runs what may find too little memory; then lowers the row limit, parks what no longer fits, and retries."""
@@ -340,7 +376,7 @@ class Engine:
 
     def _shrink(self, reason: str) -> None:
         """Gives back the slots that no row stands on; where the limit allows no others, halves the rows."""
-        spare = self._runner.slots > len(self.rows)
+        spare = self._runner.slots.total() > len(self.rows)
         if spare and self.limit > self.in_use:
             self.limit = max(1, self.in_use, self.limit // 2)
         elif self.limit > 1 and self.in_use:
@@ -349,9 +385,8 @@ class Engine:
             raise UsageError(self._does_not_fit(reason))
         self._most = self.limit
         log.warning("out of memory: going on with max_rows=%d", self.limit)
-        layout = [*(Placed(slot, row) for slot, row in enumerate(self.rows)), *self._incoming]
-        self._relocate(self._park_youngest(layout))
-        self._runner.shrink(len(self.rows))
+        self._relocate(self._park_youngest([*self.rows, *self._incoming]))
+        self._give_back()
 
     def _does_not_fit(self, reason: str) -> str:
         if self.in_use > 1:

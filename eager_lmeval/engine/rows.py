@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from eager_lmeval.algorithm.growth import Growth
 from eager_lmeval.algorithm.tree import Sequence
-from eager_lmeval.engine.runner import Prefix
+from eager_lmeval.engine.runner import Prefix, Slot, length_class
 
-__all__ = ["Placed", "Row", "Tenant", "by_tenant", "close_gaps", "youngest"]
+__all__ = ["Placed", "Row", "Tenant", "by_class", "by_tenant", "close_gaps", "youngest"]
 
 
 @dataclass
@@ -42,12 +42,34 @@ class Row:
         """Positions whose keys and values are stored: all but the newest token's."""
         return len(self.tenant.growth.run.prompt.token_ids) + max(0, len(self.sequence.tokens) - 1)
 
+    @property
+    def need(self) -> int:
+        """Positions that its next step takes."""
+        return self.length + 1
+
+    @property
+    def length_class(self) -> int:
+        return length_class(self.need)
+
 
 class Placed(NamedTuple):
-    """A row and where its keys and values stand: a slot's number, or a snapshot."""
+    """A row and where its keys and values stand: a slot, or a snapshot."""
 
-    source: Any
+    source: Slot | Any
     row: Row
+
+    @property
+    def standing(self) -> bool:
+        """Whether it is on a slot of its class."""
+        return isinstance(self.source, Slot) and self.source.length_class == self.row.length_class
+
+
+def by_class(layout: Iterable[Placed]) -> dict[int, list[Placed]]:
+    """Rows by their length class, the classes in order."""
+    classes: dict[int, list[Placed]] = {}
+    for placed in layout:
+        classes.setdefault(placed.row.length_class, []).append(placed)
+    return dict(sorted(classes.items()))
 
 
 def by_tenant(rows: Iterable[Row]) -> list[list[int]]:
@@ -79,20 +101,22 @@ def youngest(layout: Seq[Placed], limit: int) -> tuple[list[Placed], list[list[P
     return staying, leaving
 
 
-def close_gaps(standing: Seq[Placed]) -> tuple[list[Row], list[tuple[int, int]]]:
-    """Rows on slots brought to slots 0 … n−1, and the moves (from slot, to slot) for it, as few as possible.
+def close_gaps(standing: Seq[Placed]) -> tuple[list[Placed], list[tuple[Slot, Slot]]]:
+    """Rows on slots of one class brought to its places 0 … n−1, and the moves for it, as few as possible.
 
-    Several rows may stand on one slot: a parent and the children that it has just forked.
+    A move is (from slot, to slot). Several rows may stand on one slot: a parent and the children that it has just
+    forked.
     """
-    rows: list[Row | None] = [None] * len(standing)
+    slots = [Slot(standing[0].source.length_class, place) for place in range(len(standing))]
+    rows: dict[Slot, Row] = {}
     moving = []
     for placed in standing:
-        if placed.source < len(rows) and rows[placed.source] is None:
+        if placed.source.place < len(slots) and placed.source not in rows:
             rows[placed.source] = placed.row
         else:
             moving.append(placed)
     moves = []
-    for placed, gap in zip(moving, [slot for slot, row in enumerate(rows) if row is None], strict=True):
+    for placed, gap in zip(moving, [slot for slot in slots if slot not in rows], strict=True):
         rows[gap] = placed.row
         moves.append((placed.source, gap))
-    return [row for row in rows if row is not None], moves
+    return [Placed(slot, rows[slot]) for slot in slots], moves

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,7 +13,34 @@ from numpy.typing import NDArray
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine.sampling import Sampling
 
-__all__ = ["OutOfMemory", "Prefix", "Runner"]
+__all__ = ["OutOfMemory", "Prefix", "Runner", "Slot", "length_class", "longest_of"]
+
+SHORT = 1024
+"""Positions of the longest row of the first length class."""
+
+WIDTH = 2
+"""The longest row of each further length class is so many times as long: what a row's slot may be too long by, and how
+few forward passes a step has where rows are of many lengths."""
+
+
+def longest_of(length_class: int) -> int:
+    """The positions of a length class's longest rows."""
+    return SHORT * int(WIDTH**length_class)
+
+
+def length_class(positions: int) -> int:
+    """The class of the slots that a row of so many positions stands on: 0 is that of the shortest."""
+    found = 0
+    while positions > longest_of(found):
+        found += 1
+    return found
+
+
+class Slot(NamedTuple):
+    """Where a row's keys and values stand. A class's slots are all as long as its longest row needs."""
+
+    length_class: int
+    place: int
 
 
 class OutOfMemory(RuntimeError):
@@ -30,23 +60,26 @@ class Runner(Protocol):
     def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
         """Pushes whole prompts through the model. Raises OutOfMemory."""
 
-    def copy(self, moves: list[tuple[int, int]], length: int) -> None:
-        """Copies slots' first ``length`` positions, (source, destination); no destination is a source."""
+    def copy(self, moves: Seq[tuple[Slot, Slot]], length: int) -> None:
+        """Copies slots' first ``length`` positions, (source, destination), of one class; no destination is a source."""
 
-    def park(self, slot: int, length: int) -> Any:
+    def park(self, slot: Slot, length: int) -> Any:
         """A snapshot of a slot's first ``length`` positions, kept where memory is not scarce."""
 
-    def room(self, length: int) -> int:
-        """For how many slots of so many positions there is memory, those that there are now included; may be 0."""
+    def room(self, needs: Seq[int]) -> int:
+        """How many of the first of these rows, each of so many positions, there is memory for in slots; may be 0."""
 
-    def reserve(self, slots: int, length: int) -> None:
-        """Makes room for so many slots of so many positions, or more; slots beyond them may go. Raises OutOfMemory."""
+    def reserve(self, needs: Seq[int], limit: int) -> None:
+        """Makes room for rows of so many positions each, and as far as memory goes for more, ``limit`` in all.
+
+        Raises OutOfMemory. Slots that none of these rows need may go.
+        """
 
     @property
-    def slots(self) -> int:
-        """Slots that there is room for."""
+    def slots(self) -> Counter[int]:
+        """Slots that there is room for, by class."""
 
-    def restore(self, slot: int, snapshot: Any) -> None:
+    def restore(self, slot: Slot, snapshot: Any) -> None:
         """Writes a snapshot to a slot. Raises OutOfMemory."""
 
     def decode(
@@ -59,9 +92,10 @@ class Runner(Protocol):
         limit: int,
         strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
-        """One step. Slot i holds ``lengths[i]`` positions and takes ``tokens[i]``; fresh rows follow with their logits.
+        """One step. Rows come class by class, in the order of their slots, which are the first of their class.
 
-        At most ``limit`` rows go through the model at once. ``uniforms`` (rows,) has one draw a row, fresh ones last;
+        Row i holds ``lengths[i]`` positions and takes ``tokens[i]``; fresh rows follow with their logits. At most
+        ``limit`` rows go through the model at once. ``uniforms`` (rows,) has one draw a row, fresh ones last;
         ``strata`` (rows,) how many strata it would be dealt over, 0 where it cannot open: none can without it. Raises
         OutOfMemory.
         """
@@ -78,5 +112,5 @@ class Runner(Protocol):
         ``uniforms`` (1,) is the draw, ``strata`` (1,) as for `decode`. Slots are neither read nor written.
         """
 
-    def shrink(self, slots: int) -> None:
-        """Gives the memory of all but the first ``slots`` slots back."""
+    def shrink(self, kept: Mapping[int, int]) -> None:
+        """Gives back the memory of all slots but the first so many of each class."""

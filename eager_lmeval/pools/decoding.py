@@ -116,7 +116,7 @@ class ModelDecoding(Decoding):
 
     def release(self) -> None:
         """Gives the memory of all slots back."""
-        self.runner.shrink(0)
+        self.runner.shrink({})
 
     def _tie_margin(self, options: Options) -> float:
         asked = options.tie_margin

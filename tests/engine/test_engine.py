@@ -31,6 +31,7 @@ from transformers import (
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.engine.loop import Engine
+from eager_lmeval.engine.runner import Slot
 from eager_lmeval.engine.transformers.runner import require_supported
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.run import grow_pool
@@ -104,7 +105,7 @@ def test_decode_gets_no_more_rows_than_the_limit_and_no_ended_ones(max_rows: int
     runner = ScriptedRunner(PromptScript(eos_bias=1.0))
 
     def no_ended_rows(engine: Engine) -> None:
-        assert all(row.sequence.finish is None for row in engine.rows)
+        assert all(placed.row.sequence.finish is None for placed in engine.rows)
 
     _, engine = grow(ADAPT | {"strategy": "init"}, runner=runner, max_rows=max_rows, on_step=no_ended_rows)
     assert len(runner.decodes) == engine.stats.steps
@@ -175,7 +176,7 @@ class ParkingRunner(ScriptedRunner):
 
     snapshots = 0
 
-    def park(self, slot: int, length: int) -> list[int | None]:
+    def park(self, slot: Slot, length: int) -> list[int | None]:
         self.snapshots += 1
         return super().park(slot, length)
 

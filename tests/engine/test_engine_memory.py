@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,10 +27,10 @@ from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine import intake
+from eager_lmeval.engine import runner as runners
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
-from eager_lmeval.engine.transformers import cache
-from eager_lmeval.engine.transformers import runner as hf
+from eager_lmeval.engine.transformers import cache, classes
 from eager_lmeval.engine.transformers.runner import ModelRunner
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.run import PoolResult, grow_pool
@@ -106,7 +107,7 @@ def test_a_prompt_that_finds_no_memory_waits_for_a_row_to_end(monkeypatch: pytes
 
     class Crowded(ScriptedRunner):
         def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
-            if self.slots:
+            if self.slots.total():
                 raise OutOfMemory("no memory beside slots")
             return super().prefill(prompts)
 
@@ -175,10 +176,10 @@ class SmallDevice(ScriptedRunner):
 
     holds = 8
 
-    def reserve(self, slots: int, length: int) -> None:
-        if slots > self.holds:
-            raise OutOfMemory(f"no memory for {slots} slots")
-        super().reserve(slots, length)
+    def reserve(self, needs: Seq[int], limit: int) -> None:
+        if limit > self.holds:
+            raise OutOfMemory(f"no memory for {limit} slots")
+        super().reserve(needs, limit)
 
 
 def test_room_for_fewer_rows_than_the_limit_costs_only_the_rows_that_do_not_fit() -> None:
@@ -220,10 +221,10 @@ def test_what_a_failed_pass_had_allocated_is_free_before_anything_is_done_about_
                 self.fail_once()
             return super().decode(*arguments)
 
-        def shrink(self, slots: int) -> None:
+        def shrink(self, kept: Mapping[int, int]) -> None:
             assert self.allocated is not None
             assert self.allocated() is None, "the failed pass still holds what it had allocated"
-            super().shrink(slots)
+            super().shrink(kept)
 
     _, engine = grow(ADAPT | {"strategy": "init"}, runner=Failing(PromptScript()), max_rows=16)
     assert engine.stats.out_of_memory == 1
@@ -231,7 +232,7 @@ def test_what_a_failed_pass_had_allocated_is_free_before_anything_is_done_about_
 
 def filled_cache() -> tuple[cache.SlotCache, list[cache.Snapshot]]:
     """Four slots of six positions in two layers, and what they hold."""
-    slots = cache.SlotCache(num_layers=2)
+    slots = cache.SlotCache(num_layers=2, longest=4096)
     generator = torch.Generator().manual_seed(0)
     snapshots = [
         cache.Snapshot([tuple(torch.randn(2, 3, 6, 4, generator=generator)) for _ in range(2)])  # type: ignore[misc]
@@ -285,20 +286,84 @@ def test_slots_are_given_back_by_way_of_the_host_where_there_is_no_memory_for_a_
 
 @pytest.mark.parametrize("given_options", [{"strategy": "parallel"}, {"strategy": "adapt", "max_sequences": 6}])
 @pytest.mark.parametrize("positions", [150, 400])
-def test_rows_are_as_many_as_there_is_room_for_and_nothing_fails(given_options: dict[str, Any], positions: int) -> None:
+@pytest.mark.parametrize("shortest_class", [1024, 6])
+def test_rows_are_as_many_as_there_is_room_for_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, given_options: dict[str, Any], positions: int, shortest_class: int
+) -> None:
     """The scripted slots refuse to be more positions than there is room for; rows have up to 28 positions."""
     runner = ScriptedRunner(PromptScript(eos_bias=1.0), positions=positions)
-    rows_and_longest: list[tuple[int, int]] = []
-
-    def watch(engine: Engine) -> None:
-        rows_and_longest.append((engine.in_use, max((row.length + 1 for row in engine.rows), default=1)))
-
-    result, engine = grow(ADAPT | given_options, number=12, runner=runner, max_rows=64, on_step=watch)
+    rows: list[int] = []
     expected, _ = grow(ADAPT | given_options, number=12)
+    monkeypatch.setattr(runners, "SHORT", shortest_class)
+    result, engine = grow(
+        ADAPT | given_options, number=12, runner=runner, max_rows=64, on_step=lambda engine: rows.append(engine.in_use)
+    )
     assert sequences_of(result) == sequences_of(expected)
     assert engine.stats.out_of_memory == 0
-    assert all(rows * longest <= positions for rows, longest in rows_and_longest)
-    assert max(rows for rows, _ in rows_and_longest) > positions // 28, "short rows are more than long ones would be"
+    assert max(rows) > positions // 28, "short rows are more than long ones would be"
+
+
+@pytest.mark.parametrize("model", ["llama", "gemma3, full and sliding"])
+@pytest.mark.parametrize("strategy", ["parallel", "init"])
+def test_rows_of_many_lengths_grow_the_same_trees_in_little_memory(
+    monkeypatch: pytest.MonkeyPatch, model: str, strategy: str
+) -> None:
+    """Keys and values stay their rows' own while classes grow, give slots back, and are outgrown."""
+    options = resolve(
+        {"strategy": strategy, "max_sequences": 4, "entropy_threshold": 1.6, "temperature": 0.8, "max_gen_toks": 90}
+    )
+    prompts = [Prompt(index, "demo", str(index), [1 + index] * (1 + 4 * index), index, 90) for index in range(8)]
+    classes_at_once: list[int] = []
+
+    def grown(positions: int) -> tuple[list[list[list[int]]], Engine]:
+        runner = ModelRunner(tiny_model(model))
+        monkeypatch.setattr(
+            classes,
+            "for_slots",
+            lambda device: 256 * max(0, positions - runner._slots.held()),
+        )
+        engine = Engine(runner, scripted_stopper(), sampling_of(options), options.seed, 32, watch)
+        trees = grow_pool(prompts, options, engine).trees
+        return [[sequence.tokens for sequence in tree.sequences] for tree in trees], engine
+
+    def watch(engine: Engine) -> None:
+        classes_at_once.append(len({placed.source.length_class for placed in engine.rows}))
+
+    expected, _ = grown(10**6)
+    monkeypatch.setattr(runners, "SHORT", 8)
+    trees, engine = grown(500)
+    assert trees == expected
+    assert engine.stats.parked > 0
+    assert engine.stats.out_of_memory == 0
+    assert max(classes_at_once) > 2
+
+
+def test_a_long_row_makes_no_short_rows_slot_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of 4,000 positions takes 4,096, eight of 100 take 128 each: room for all in 6,000 positions."""
+    monkeypatch.setattr(classes, "for_slots", lambda device: 256 * 6000)
+    runner = ModelRunner(tiny_model("llama"))
+    runner.prefill([[1, 2, 3]])
+    needs = [4000, *[100] * 8]
+    assert runner.room(needs) == 9
+    runner.reserve(needs, 9)
+    assert runner.slots.total() == 9
+    assert sum(layer.keys.shape[0] * layer.keys.shape[2] for layer in layers_of(runner)) <= 6000
+
+
+def test_rows_begin_by_what_rows_have_come_to_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By present lengths alone too many would begin, and be put aside as soon as they have grown."""
+    monkeypatch.setattr(runners, "SHORT", 6)
+    given = ADAPT | {"strategy": "parallel"}
+    _, engine = grow(given, number=40, runner=ScriptedRunner(PromptScript(eos_bias=1.0), positions=300), max_rows=64)
+    monkeypatch.setattr(Engine, "_average_need", lambda self, needs: 0)
+    runner = ScriptedRunner(PromptScript(eos_bias=1.0), positions=300)
+    _, by_present_lengths = grow(given, number=40, runner=runner, max_rows=64)
+    assert engine.stats.parked < by_present_lengths.stats.parked / 2
+
+
+def layers_of(runner: ModelRunner) -> list[Any]:
+    """The first layer of each class's slots."""
+    return [slots.layers[0] for slots in runner._slots._caches.values() if slots.slots]
 
 
 def test_slots_that_a_long_row_has_left_are_cut_when_more_are_wanted() -> None:
@@ -318,12 +383,12 @@ def test_room_is_what_free_memory_and_the_slots_hold_divided_by_a_rows_keys_and_
     """Two layers of two key-value heads of 8 in float32 take 256 bytes a position."""
     runner = ModelRunner(tiny_model("llama"))
     runner.prefill([[1, 2, 3]])
-    monkeypatch.setattr(hf, "for_slots", lambda device: 256 * 64 * 10)
-    assert runner.room(40) == 10
-    assert runner.room(100) == 5
-    runner.reserve(3, 40)
-    assert runner.room(40) == 13
-    monkeypatch.setattr(hf, "for_slots", lambda device: 0)
-    assert runner.room(40) == 13, "looked at again only when the slots have changed"
-    runner.reserve(4, 40)
-    assert runner.room(40) == 4
+    monkeypatch.setattr(classes, "for_slots", lambda device: 256 * 64 * 10)
+    assert runner.room([40] * 20) == 10
+    assert runner.room([100] * 20) == 5
+    runner.reserve([40] * 3, 3)
+    assert runner.room([40] * 20) == 13
+    monkeypatch.setattr(classes, "for_slots", lambda device: 0)
+    assert runner.room([40] * 20) == 13, "looked at again only when the slots have changed"
+    runner.reserve([40] * 4, 4)
+    assert runner.room([40] * 20) == 4

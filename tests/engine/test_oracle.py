@@ -14,6 +14,7 @@ from tiny_models import NAMES, VOCAB, WINDOW, tiny_model
 from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.algorithm.tree import Sequence as Grown
+from eager_lmeval.engine import runner
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.text import TextStopper, Thinking
 from eager_lmeval.engine.transformers.runner import ModelRunner
@@ -171,6 +172,17 @@ def test_engine_grows_the_oracles_trees_whatever_the_rows(model: str, case: str)
     for max_rows in (few, 4 * options.max_sequences, 64):
         result, _ = by_engine(model, options, prompts(options), max_rows)
         assert_same(result, expected)
+
+
+@pytest.mark.parametrize("case", ["parallel", "adapt", "init, systematic", "consistency"])
+@pytest.mark.parametrize("model", ["qwen3", "gemma3, full and sliding"])
+def test_engine_grows_the_oracles_trees_where_rows_outgrow_their_length_class(
+    monkeypatch: pytest.MonkeyPatch, model: str, case: str
+) -> None:
+    monkeypatch.setattr(runner, "SHORT", 3)
+    options = resolve(CASES[case])
+    result, _ = by_engine(model, options, prompts(options), max_rows=options.max_sequences)
+    assert_same(result, by_oracle(model, options))
 
 
 @pytest.mark.parametrize("case", ["parallel", "init", "init at temperature 0", "init, systematic"])

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.streams import uniforms
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine.loop import Engine
-from eager_lmeval.engine.runner import OutOfMemory, Prefix
+from eager_lmeval.engine.runner import OutOfMemory, Prefix, Slot, length_class
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.text import TextStopper, Thinking
 
@@ -93,48 +95,68 @@ class ScriptedRunner:
     read_again: int = 0
     prefilled: list[list[int]] = field(default_factory=list)
     decodes: list[Decode] = field(default_factory=list)
-    _slots: list[list[int | None]] = field(default_factory=list)
+    _slots: dict[int, list[list[int | None]]] = field(default_factory=dict)
+    """By length class."""
 
     def __post_init__(self) -> None:
         self._errors = np.random.default_rng(self.noise_seed)
 
     @property
-    def slots(self) -> int:
-        return len(self._slots)
+    def slots(self) -> Counter[int]:
+        return Counter({of_class: len(slots) for of_class, slots in self._slots.items()})
 
     def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
         self.memory("prefill")
         self.prefilled += prompts
         return [Prefix(snapshot=list(prompt), logits=self._logits(prompt)) for prompt in prompts]
 
-    def copy(self, moves: list[tuple[int, int]], length: int) -> None:
+    def copy(self, moves: Seq[tuple[Slot, Slot]], length: int) -> None:
         sources, destinations = {source for source, _ in moves}, [destination for _, destination in moves]
         assert not sources & set(destinations), "a slot is read and written by one copy"
         assert len(set(destinations)) == len(destinations), "two rows are copied to one slot"
+        assert len({slot.length_class for slot in (*sources, *destinations)}) == 1, "a copy is within one class"
         for source, destination in moves:
-            self._slots[destination][:length] = self._slots[source][:length]
+            self._slot(destination)[:length] = self._slot(source)[:length]
 
-    def park(self, slot: int, length: int) -> list[int | None]:
-        return self._slots[slot][:length]
+    def _slot(self, slot: Slot) -> list[int | None]:
+        return self._slots[slot.length_class][slot.place]
 
-    def reserve(self, slots: int, length: int) -> None:
-        capacity = len(self._slots[0]) if self._slots else 0
-        if slots <= len(self._slots) and length <= capacity:
+    def park(self, slot: Slot, length: int) -> list[int | None]:
+        return self._slot(slot)[:length]
+
+    def reserve(self, needs: Seq[int], limit: int) -> None:
+        """Slots exactly as long as the longest row of their class, and no more than there is room for."""
+        wanted = _by_class(needs)
+        held = {of_class: (len(slots), len(slots[0])) for of_class, slots in self._slots.items() if slots}
+        if all(
+            len(rows) <= held.get(of_class, (0, 0))[0] and max(rows) <= held[of_class][1]
+            for of_class, rows in wanted.items()
+        ):
             return
         self.memory("reserve")
-        slots = slots if length > capacity else max(slots, len(self._slots))
         if self.positions is not None:
-            assert slots * length <= self.positions, "more slots than there is room for"
-        for slot in self._slots:
-            slot[:] = [*slot, *[None] * (length - len(slot))][:length]
-        del self._slots[slots:]
-        self._slots += [[None] * length for _ in range(slots - len(self._slots))]
+            taken = sum(len(rows) * max(rows) for rows in wanted.values())
+            assert taken <= self.positions, "more slots than there is room for"
+        for of_class in {*self._slots, *wanted}:
+            rows = wanted.get(of_class, [])
+            kept = self._slots.get(of_class, [])[: len(rows)]
+            fresh: list[list[int | None]] = [[] for _ in range(len(rows) - len(kept))]
+            self._slots[of_class] = [
+                [*slot, *[None] * (max(rows) - len(slot))][: max(rows)] for slot in (*kept, *fresh)
+            ]
 
-    def room(self, length: int) -> int:
-        return 10**9 if self.positions is None else self.positions // length
+    def room(self, needs: Seq[int]) -> int:
+        if self.positions is None:
+            return len(needs)
+        fitting = 0
+        while fitting < len(needs) and self.positions >= sum(
+            len(rows) * max(rows) for rows in _by_class(needs[: fitting + 1]).values()
+        ):
+            fitting += 1
+        return fitting
 
-    def restore(self, slot: int, snapshot: list[int]) -> None:
-        self._slots[slot] = [*snapshot, *[None] * (len(self._slots[slot]) - len(snapshot))]
+    def restore(self, slot: Slot, snapshot: list[int | None]) -> None:
+        self._slot(slot)[:] = [*snapshot, *[None] * (len(self._slot(slot)) - len(snapshot))]
 
     def decode(
         self,
@@ -149,9 +171,10 @@ class ScriptedRunner:
         self.memory("decode")
         self.decodes.append(Decode(len(tokens), len(first_logits), limit))
         logits = []
-        for slot, (token, length) in enumerate(zip(tokens, lengths, strict=True)):
-            self._slots[slot][length] = token
-            logits.append(self._logits(self._slots[slot][: length + 1]))
+        for of_class, rows in groupby(zip(tokens, lengths, strict=True), lambda row: length_class(row[1] + 1)):
+            for slot, (token, length) in zip(self._slots[of_class], rows, strict=False):
+                slot[length] = token
+                logits.append(self._logits(slot[: length + 1]))
         rounded = torch.stack([self._rounded(row) for row in (*logits, *first_logits)])
         return read(rounded, torch.from_numpy(uniforms), sampling, strata)
 
@@ -166,8 +189,9 @@ class ScriptedRunner:
         self.read_again += 1
         return read(self._logits(token_ids)[None].double(), torch.from_numpy(uniforms), sampling, strata)[0]
 
-    def shrink(self, slots: int) -> None:
-        del self._slots[slots:]
+    def shrink(self, kept: Mapping[int, int]) -> None:
+        for of_class, slots in self._slots.items():
+            del slots[kept.get(of_class, 0) :]
 
     def _rounded(self, logits: torch.Tensor) -> torch.Tensor:
         return logits + self.noise * torch.from_numpy(self._errors.uniform(-1, 1, len(logits))).to(logits.dtype)
@@ -177,6 +201,10 @@ class ScriptedRunner:
         prompt = [token for token in tokens if token < 0]
         assert tokens[: len(prompt)] == prompt, "a row's slot does not begin with its prompt"
         return torch.tensor(np.asarray(self.model(prompt, tokens[len(prompt) :])), dtype=self.dtype)
+
+
+def _by_class(needs: Seq[int]) -> dict[int, list[int]]:
+    return {of_class: list(of) for of_class, of in groupby(sorted(needs), length_class)}
 
 
 class NumberTokenizer:

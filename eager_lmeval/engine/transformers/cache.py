@@ -127,8 +127,10 @@ def _resized(old: Tensor | None, slots: int, length: int, like: Tensor) -> Tenso
 class SlotCache(Cache):
     """A transformers cache over slots. `span` says which slots the next forward pass decodes."""
 
-    def __init__(self, num_layers: int) -> None:
+    def __init__(self, num_layers: int, longest: int) -> None:
         self._span = _Span()
+        self._longest = longest
+        """Positions that no slot needs more of."""
         self.slots = 0
         """Slots that there is room for."""
         self.capacity = 0
@@ -143,7 +145,7 @@ class SlotCache(Cache):
 
     def fitting(self, slots: int, length: int) -> int:
         """The capacity that `reserve` would give: what there is if it suffices and more slots would not waste it."""
-        grown = -(-length * 5 // 4 // LENGTH_STEP) * LENGTH_STEP
+        grown = min(self._longest, -(-length * 5 // 4 // LENGTH_STEP) * LENGTH_STEP)
         keeps = length <= self.capacity and (slots <= self.slots or self.capacity <= 2 * grown)
         return self.capacity if keeps else grown
 

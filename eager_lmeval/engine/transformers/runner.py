@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,10 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine.float64 import in_float64
-from eager_lmeval.engine.runner import OutOfMemory, Prefix
+from eager_lmeval.engine.runner import OutOfMemory, Prefix, Slot, length_class
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.transformers.cache import SlotCache, Snapshot
+from eager_lmeval.engine.transformers.classes import SlotClasses
 from eager_lmeval.engine.transformers.memory import for_slots
 from eager_lmeval.engine.transformers.prefixes import Prefixes
 from eager_lmeval.errors import UsageError
@@ -50,12 +53,9 @@ class ModelRunner:
         self._model = model
         self._autocast_dtype = autocast_dtype
         self._windows = _windows_by_type(_text_config(model))
-        self._cache = SlotCache(_text_config(model).num_hidden_layers)
+        self._slots = SlotClasses(_text_config(model).num_hidden_layers)
         self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
-        self._like: Snapshot | None = None
         self._exact = Prefixes()
-        self._memory: tuple[tuple[int, int], int] | None = None
-        """The slots' number and length, and when these were so, the positions that memory had room for in all slots."""
 
     @property
     def device(self) -> torch.device:
@@ -67,8 +67,8 @@ class ModelRunner:
         return device
 
     @property
-    def slots(self) -> int:
-        return self._cache.slots
+    def slots(self) -> Counter[int]:
+        return self._slots.slots
 
     @torch.inference_mode()
     def prefill(self, prompts: list[list[int]]) -> list[Prefix]:
@@ -94,7 +94,7 @@ class ModelRunner:
                     if isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
                 ]
                 prefixes.append(Prefix(Snapshot(layers), logits[row, place[row]].clone()))
-        self._like = prefixes[0].snapshot
+        self._slots.like = prefixes[0].snapshot
         return prefixes
 
     @torch.inference_mode()
@@ -109,12 +109,9 @@ class ModelRunner:
         strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
         with self._running():
-            passes = -(-len(tokens) // limit)
-            rows = -(-len(tokens) // passes) if passes else 0  # passes of equal size
-            parts = [
-                self._decode_span(start, tokens[start : start + rows], lengths[start : start + rows])
-                for start in range(0, len(tokens), rows or 1)
-            ]
+            parts = []
+            for of_class, rows in groupby(zip(tokens, lengths, strict=True), lambda row: length_class(row[1] + 1)):
+                parts += self._decode_class(self._slots[of_class], list(rows), limit)
             if first_logits:
                 parts.append(torch.stack(first_logits))
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
@@ -150,13 +147,20 @@ class ModelRunner:
             self._exact.keep(token_ids, cache, for_slots(self.device) // EXACT_SHARE)
             return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling, strata)[0]
 
-    def _decode_span(self, start: int, tokens: list[int], lengths: list[int]) -> Tensor:
+    def _decode_class(self, cache: SlotCache, rows: list[tuple[int, int]], limit: int) -> list[Tensor]:
+        """Logits of a class's rows, each a token and the length before it, in passes of equal size."""
+        passes = -(-len(rows) // limit)
+        size = -(-len(rows) // passes)
+        return [self._decode_span(cache, start, rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def _decode_span(self, cache: SlotCache, start: int, rows: list[tuple[int, int]]) -> Tensor:
         """Logits (rows, vocab) of slots ``start`` and on, each taking one token at its own position."""
-        inputs = torch.tensor([tokens, lengths], device=self.device)  # (2, rows)
+        tokens, lengths = zip(*rows, strict=True)
+        ids, positions = torch.tensor([tokens, lengths], device=self.device)  # (rows,) each
         longest = max(lengths) + 1
-        self._cache.span(start, inputs[1], longest)
-        mask = self._mask(inputs[1], longest)
-        return self._forward(inputs[0][:, None], inputs[1][:, None], mask, self._cache, 1)[:, -1]
+        cache.span(start, positions, longest)
+        mask = self._mask(positions, longest)
+        return self._forward(ids[:, None], positions[:, None], mask, cache, 1)[:, -1]
 
     def _forward(
         self, ids: Tensor, positions: Tensor, mask: MASK | None, cache: SlotCache | DynamicCache, keep: int | Tensor
@@ -187,42 +191,32 @@ class ModelRunner:
             masks[layer_type] = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)[:, None, None]
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
-    def room(self, length: int) -> int:
-        """Memory is looked at anew whenever the slots have changed."""
-        if self._like is None:
-            return sys.maxsize
-        shape = (self.slots, self._cache.capacity)
-        if self._memory is None or self._memory[0] != shape:
-            held = self.slots * self._cache.capacity
-            per_position = self._like.bytes_per_position()
-            positions = min(held + for_slots(device) // taken for device, taken in per_position.items())
-            self._memory = (shape, positions)
-        return self._memory[1] // self._cache.fitting(self.slots + 1, length)
+    def room(self, needs: Seq[int]) -> int:
+        return self._slots.room(needs)
 
-    def reserve(self, slots: int, length: int) -> None:
-        assert self._like is not None, "something was prefilled before anything is decoded"
+    def reserve(self, needs: Seq[int], limit: int) -> None:
         with self._running(), torch.inference_mode():
-            self._cache.reserve(slots, length, self._like)
+            self._slots.reserve(needs, limit)
 
     @torch.inference_mode()
-    def shrink(self, slots: int) -> None:
-        self._cache.shrink(slots)
+    def shrink(self, kept: Mapping[int, int]) -> None:
+        self._slots.shrink(kept)
         self._exact.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def copy(self, moves: list[tuple[int, int]], length: int) -> None:
-        self._cache.copy([source for source, _ in moves], [destination for _, destination in moves], length)
+    def copy(self, moves: Seq[tuple[Slot, Slot]], length: int) -> None:
+        self._slots.copy(moves, length)
 
     @torch.inference_mode()
-    def park(self, slot: int, length: int) -> Snapshot:
-        return self._cache.snapshot(slot, length, torch.device("cpu"))
+    def park(self, slot: Slot, length: int) -> Snapshot:
+        return self._slots.snapshot(slot, length)
 
     @torch.inference_mode()
-    def restore(self, slot: int, snapshot: Snapshot) -> None:
+    def restore(self, slot: Slot, snapshot: Snapshot) -> None:
         with _translated_memory_errors():
-            self._cache.restore(slot, snapshot)
+            self._slots.restore(slot, snapshot)
 
     @contextmanager
     def _running(self) -> Iterator[None]:
