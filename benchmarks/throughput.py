@@ -161,7 +161,7 @@ def step_of(model: Any, rows: int, length: int) -> Callable[[], torch.Tensor]:
     runner, cache = ModelRunner(model), SlotCache(model.config.num_hidden_layers, length + 1)
     prefix = runner.prefill([[10] * length])[0]
     cache.reserve(rows, length + 1, prefix.snapshot)
-    ids, positions = torch.arange(rows)[:, None] + 10, torch.full((rows,), length)
+    ids, positions = (torch.arange(rows)[:, None] + 10) % model.config.vocab_size, torch.full((rows,), length)
     mask = runner._mask(positions, length + 1)
     cache.span(0, positions, length + 1)
 
@@ -186,7 +186,7 @@ def part_step(table: Table) -> None:
     models = {"25M": random_model("25M"), "135M": random_model("135M"), "demo": EagerLM(pretrained="demo").model}
     for name, model in models.items():
         steps = 6 if name == "135M" else 24
-        for rows in (16, 64):
+        for rows in (16, 64, 256) if name == "demo" else (16, 64):
             forward = step_of(model, rows, 100 + steps // 2)
             forward()
             found = []
@@ -291,11 +291,17 @@ def generate(model: Any, lengths: DrawnLengths, number: int, batch: int, longest
 
 def clones(number: int, repeats: int, **options: Any) -> list[Instance]:
     with open(paths.tasks_dir() / "eager_demo" / "problems.jsonl", encoding="utf-8") as lines:
-        questions = [json.loads(line)["question"] for line in lines][:number]
+        problems = [json.loads(line) for line in lines][:number]
     gen_kwargs = {"do_sample": True, "temperature": 0.8, "max_gen_toks": 120, "until": []} | options
     instances = [
-        Instance("generate_until", {}, (f"<|user|>{question}<|assistant|>", gen_kwargs), 0, ("eager_demo", i, repeats))
-        for i, question in enumerate(questions)
+        Instance(
+            "generate_until",
+            problem,
+            (f"<|user|>{problem['question']}<|assistant|>", gen_kwargs),
+            0,
+            ("eager_demo", place, repeats),
+        )
+        for place, problem in enumerate(problems)
     ]
     return [instance for instance in instances for _ in range(repeats)]
 
@@ -318,42 +324,62 @@ def part_hf(table: Table) -> None:
         lambda: ours.generate_until(clones(32, 16), disable_tqdm=True),
         ">= 2.0",
     )
+    pool = ours.get_model_info()["eager"]["pools"][-1]
+    forward = step_of(ours.model, 256, 30 + pool["tokens"] // pool["sequences"] // 2)
+    forward()
+    per_row = statistics.median(spent(forward).cpu_s for _ in range(20)) / 256
+    table.add(
+        "hf",
+        "the same, if only forward passes took time",
+        cpu_ratio=table.rows[-1]["first_cpu_s"] / (per_row * pool["tokens"]),
+        hf_tokens_a_cpu_s=pool["tokens"] / table.rows[-1]["first_cpu_s"],
+    )
+
+
+STRATEGIES = (
+    "init top2",
+    "init systematic",
+    "eager top2",
+    "eager systematic",
+    "adapt top2",
+    "adapt systematic",
+    "consistency none",
+    "consistency top2",
+    "consistency systematic",
+)
 
 
 def part_strategies(table: Table) -> None:
-    """Wall ratio to `parallel` over token ratio to it, demo task, M = 16."""
-    for given in (
-        {"strategy": "init", "branching": "top2"},
-        {"strategy": "init", "branching": "systematic"},
-        {"strategy": "adapt", "branching": "top2"},
-        {"strategy": "adapt", "branching": "systematic"},
-        {"strategy": "consistency", "branching": "top2", "verifier": "math"},
-    ):
-        lms = [EagerLM(pretrained="demo", max_sequences=16, entropy_threshold=0.5) for _ in range(2)]
-        options = ({"strategy": "parallel"}, given)
-        found = []
-        for run in range(table.runs + 1):
-            took = [
-                spent(lambda lm=lm, o=o: lm.generate_until(voting(64, o), disable_tqdm=True))
-                for lm, o in zip(lms, options, strict=True)
-            ]
-            tokens = [lm.get_model_info()["eager"]["pools"][-1]["tokens"] for lm in lms]
+    """Time ratio to `parallel` over token ratio to it, demo task, 32 problems, M = 16, every sequence voting.
+
+    At 64 rows, so that there are several times as many sequences as rows, as where a data set is scored.
+    """
+    lm = EagerLM(pretrained="demo", max_sequences=16, max_rows=64, entropy_threshold=0.5)
+    runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ("parallel none", *STRATEGIES)}
+    rows = {}
+    for run in range(table.runs + 1):
+        for name, found in runs.items():
+            strategy, branching = name.split()
+            options = {"strategy": strategy, "branching": branching, "respond": "vote", "verifier": "math"}
+            options |= {"label": "answer"} if strategy == "eager" else {}
+            took = spent(partial(lm.generate_until, clones(32, 1, **options), disable_tqdm=True))
+            pool = lm.get_model_info()["eager"]["pools"][-1]
+            rows[name] = 64 * pool["engine"]["rows_in_use"]
             if run:
-                found.append((took[1].wall_s / took[0].wall_s, took[1].cpu_s / took[0].cpu_s, tokens[1] / tokens[0]))
-        wall, cpu, token = (statistics.median(column) for column in zip(*found, strict=True))
+                found.append((*took, pool["tokens"]))
+    base = runs.pop("parallel none")
+    for name, found in runs.items():
+        ratios = [[a / b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in zip(found, base, strict=True)]
         table.add(
             "strategies",
-            " ".join(given.values()),
-            wall_ratio=wall / token,
-            cpu_ratio=cpu / token,
-            token_ratio=token,
+            name,
+            wall_ratio=statistics.median(wall / tokens for wall, _, tokens in ratios),
+            cpu_ratio=statistics.median(cpu / tokens for _, cpu, tokens in ratios),
+            token_ratio=statistics.median(tokens for _, _, tokens in ratios),
             target="<= 1.15",
+            rows_in_use=rows[name],
+            rows_of_parallel=rows["parallel none"],
         )
-
-
-def voting(number: int, options: dict[str, Any]) -> list[Instance]:
-    """All M sequences count where a vote answers."""
-    return clones(number, 1, **{"respond": "vote", "verifier": "math"} | options)
 
 
 MEMORY = """
@@ -382,24 +408,25 @@ def part_memory(table: Table) -> None:
 
 
 def part_flat(table: Table) -> None:
-    """CPU microseconds per token over prompts, M and tokens, demo model at 64 rows."""
+    """CPU microseconds per token over prompts, M and tokens, demo model at 16 rows."""
     runner = ModelRunner(EagerLM(pretrained="demo").model)
 
-    def per_token(number: int, samples: int, longest: int) -> float:
-        lengths = DrawnLengths(longest)
-        prompts = prompts_of(number, 30, longest)
+    def measured(name: str, number: int, samples: int, longest: int, runs: int) -> None:
+        lengths, prompts = DrawnLengths(longest), prompts_of(number, 30, longest)
+        tokens = sum(lengths.length(p, r) for p in range(number) for r in range(samples))
         found = []
-        for _ in range(2):
-            tokens = sum(lengths.length(p, r) for p in range(number) for r in range(samples))
-            found.append(1e6 * spent(lambda: parallel(runner, lengths, prompts, samples, 64)).cpu_s / tokens)
-        return min(found)
+        for _ in range(runs):
+            start = time.process_time()
+            stats, _ = parallel(runner, lengths, prompts, samples, 16)
+            found.append(1e6 * (time.process_time() - start) / tokens)
+        table.add("flat", name, us_a_token=statistics.median(found), tokens=tokens, rows=stats.rows_used / stats.steps)
 
     for number in (16, 64, 256, 512):
-        table.add("flat", f"{number} prompts x 4", us_a_token=per_token(number, 4, 60))
+        measured(f"{number} prompts x 4", number, 4, 100, 3)
     for samples in (4, 16, 64):
-        table.add("flat", f"16 prompts x {samples}", us_a_token=per_token(16, samples, 60))
-    for longest in (200, 1000, 2000):
-        table.add("flat", f"8 prompts x 8, up to {longest} tokens", us_a_token=per_token(8, 8, longest))
+        measured(f"32 prompts x {samples}", 32, samples, 100, 3)
+    for longest in (200, 1000, 4000):
+        measured(f"8 prompts x 8, up to {longest} tokens", 8, 8, longest, 1 if longest > 1000 else 3)
 
 
 LONGEST = 4096

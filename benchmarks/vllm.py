@@ -1,6 +1,7 @@
-"""What eager-vllm costs: against vLLM's own ways to the same samples, by its gate, by strategy, against calls.
+"""What eager-vllm and eager cost: against vLLM's own ways to the same samples, by the gate, by strategy, against calls.
 
     python benchmarks/vllm.py                       the demo model and a random one of 25 M parameters
+    python benchmarks/vllm.py --engines             only both of our engines against one call with n = M
     python benchmarks/vllm.py --models demo PATH    others
 
 One engine of vLLM a model, in this process, so that CPU seconds are those of all its parts. The ways alternate, round
@@ -10,6 +11,7 @@ for its text. All prompts have room at once: what is compared is what tokens cos
 
     parallel / repeats   `parallel` over the harness's `--model vllm` with `repeats`, in tokens a CPU second
     parallel / n         `parallel` over one call of `LLM.generate` with n = M, in tokens a CPU second
+    eager / n            the same of the engine on transformers
     gate                 a gate that stays open and never forks over no gate, in CPU seconds, less 1
     init, …              CPU and wall seconds over `parallel`'s, each divided by tokens over `parallel`'s
     call by call         one `generate` call a token with 20 log-probabilities, one prompt at a time, over `init`: CPU
@@ -36,14 +38,17 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.vllm_causallms import VLLM
+from transformers import AutoModelForCausalLM
 from vllm import SamplingParams, TokensPrompt
 
 from eager_lmeval import paths
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.lm_vllm import EagerVLLM
+from eager_lmeval.pools.decoding import Decoding, ModelDecoding
 from eager_lmeval.pools.run import grow_pool
 
 TEMPERATURE = 0.8
@@ -68,12 +73,16 @@ class Bench:
         self.prompts = [self.lm.encode(context, new_tokens) for context in self.contexts]
         self.samples = samples
         self.new_tokens = new_tokens
-        self.lm._decoding.eos_ids = lambda options: set()  # type: ignore[method-assign]  # all get their full length
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        self.on_transformers = ModelDecoding(loaded, self.lm.tokenizer, None, new_tokens + 256)
+        for decoding in (self.lm._decoding, self.on_transformers):
+            decoding.eos_ids = lambda options: set()  # type: ignore[method-assign]  # all get their full length
         self.calls = 0
 
-    def eager(self, **given: Any) -> Spent:
-        """A pool by our engine, with another seed in each call."""
+    def eager(self, decoding: Decoding | None = None, **given: Any) -> Spent:
+        """A pool by one of our engines (default that on vLLM), with another seed in each call."""
         self.calls += 1
+        decoding = decoding or self.lm._decoding
         defaults = {"temperature": TEMPERATURE, "max_gen_toks": self.new_tokens, "max_sequences": self.samples}
         options = resolve(defaults | {"seed": self.calls} | given)
         pool = [
@@ -81,9 +90,7 @@ class Bench:
             for place, (context, ids) in enumerate(zip(self.contexts, self.prompts, strict=True))
         ]
         classify = lambda texts: [None if text is None else len(set(text)) for text in texts]  # noqa: E731
-        return self.timed(
-            lambda: grow_pool(pool, options, self.lm._decoding.engine(options), classify=classify).totals.tokens
-        )
+        return self.timed(lambda: grow_pool(pool, options, decoding.engine(options), classify=classify).totals.tokens)
 
     def repeats(self) -> Spent:
         """The harness's own `vllm`, each request as often as there are samples."""
@@ -161,8 +168,7 @@ def entropy(logprobs: list[float]) -> float:
 
 def random_model(folder: Path) -> str:
     """A Qwen3 of about 25 million parameters in the demo model's vocabulary, with random weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     demo = str(paths.demo_model_dir())
     shape = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
@@ -181,7 +187,7 @@ def tokens_a_second(ours: Spent, theirs: Spent) -> float:
     return (ours.tokens / ours.cpu_s) / (theirs.tokens / theirs.cpu_s)
 
 
-def measure(bench: Bench, rounds: int, threshold: float) -> dict[str, dict[str, Any]]:
+def measure(bench: Bench, rounds: int, threshold: float, engines: bool) -> dict[str, dict[str, Any]]:
     """Ratios by name: the median of the rounds, the least and the largest."""
     found: dict[str, list[float]] = {}
 
@@ -194,11 +200,18 @@ def measure(bench: Bench, rounds: int, threshold: float) -> dict[str, dict[str, 
         "consistency, top2": {"strategy": "consistency", "verifier": "exact", "branching": "top2"},
         "consistency, systematic": {"strategy": "consistency", "verifier": "exact", "branching": "systematic"},
     }
-    bench.eager(strategy="parallel")  # what only the first run does
+    for decoding in (None, bench.on_transformers):
+        bench.eager(decoding, strategy="parallel")  # what only the first run does
     for _ in range(rounds):
-        parallel, repeats, several = bench.eager(strategy="parallel"), bench.repeats(), bench.several()
-        note("parallel / repeats, tokens a CPU second", tokens_a_second(parallel, repeats))
+        parallel, several = bench.eager(strategy="parallel"), bench.several()
+        eager = bench.eager(bench.on_transformers, strategy="parallel")
         note("parallel / n, tokens a CPU second", tokens_a_second(parallel, several))
+        note("eager / n, tokens a CPU second", tokens_a_second(eager, several))
+        note("n, tokens a CPU second", several.tokens / several.cpu_s)
+        if engines:
+            continue
+        repeats = bench.repeats()
+        note("parallel / repeats, tokens a CPU second", tokens_a_second(parallel, repeats))
         gated = bench.eager(strategy="init", branching="top2", entropy_threshold=9.0, max_sequences=2)
         plain = bench.eager(strategy="parallel", max_sequences=1)
         note("gate and streaming, part of a step", gated.cpu_s / plain.cpu_s - 1)
@@ -225,14 +238,16 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="M")
     parser.add_argument("--new_tokens", type=int, default=96)
     parser.add_argument("--threshold", type=float, default=0.3, help="θ in nats, of the demo model")
+    parser.add_argument("--engines", action="store_true", help="only both engines against n = M")
     args = parser.parse_args()
     result: dict[str, Any] = {"settings": vars(args)}
     with tempfile.TemporaryDirectory() as folder:
         for model in args.models:
-            path = random_model(Path(folder)) if model == "random" else model
+            demo = str(paths.demo_model_dir())
+            path = random_model(Path(folder)) if model == "random" else demo if model == "demo" else model
             bench = Bench(path, args.problems, args.samples, args.new_tokens)
             # A random model is equally unsure everywhere; it forks at once wherever θ is below that.
-            figures = measure(bench, args.rounds, 2.9 if model == "random" else args.threshold)
+            figures = measure(bench, args.rounds, 2.9 if model == "random" else args.threshold, args.engines)
             print(f"\n{model}: {args.problems} prompts, M = {args.samples}, {args.new_tokens} tokens each")
             for name, figure in figures.items():
                 print(f"{name:<48} {figure['median']:6.2f}   {figure['least']:.2f} to {figure['largest']:.2f}")

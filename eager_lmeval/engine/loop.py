@@ -156,7 +156,7 @@ class Engine:
 
     def _average_need(self, needs: Seq[int]) -> int:
         """Of the rows that have ended, at their end, and of those that have not, which have these needs now."""
-        return (self._ended_positions + sum(needs)) // max(1, self._ended + len(needs))
+        return max(1, (self._ended_positions + sum(needs)) // max(1, self._ended + len(needs)))
 
     def _start_root(self, tenant: Tenant) -> None:
         assert tenant.prefix is not None, "a tenant with waiting roots has its prefix"
@@ -201,7 +201,8 @@ class Engine:
 
     def _row(self, tenant: Tenant, sequence: Sequence) -> Row:
         prompt = tenant.growth.run.prompt
-        return Row(tenant, sequence, stream_key(self._seed, prompt.task, prompt.context, sequence.path))
+        key = stream_key(self._seed, prompt.task, prompt.context, sequence.path)
+        return Row(tenant, sequence, key, len(prompt.token_ids))
 
     # One step: decode, grow, place.
 
@@ -229,6 +230,8 @@ class Engine:
         if not rows:
             return
         self._reserve([placed.row.need for placed in rows])
+        if not settling:
+            return
         settled = []
         for length_class, of_class in by_class(rows).items():
             for place, (source, row) in enumerate(of_class):
@@ -327,16 +330,19 @@ class Engine:
         The others stay incoming, and with them those that have outgrown their class, and children for which there is no
         room in it until the next reserve.
         """
-        self._incoming = self._snapshots([placed for placed in layout if not placed.standing])
+        standing: list[Placed] = []
+        others: list[Placed] = []
+        for placed in layout:
+            (standing if placed.standing else others).append(placed)
+        self._incoming = self._snapshots(others)
         self.rows = []
-        for length_class, standing in by_class(placed for placed in layout if placed.standing).items():
+        for length_class, of_class in by_class(standing).items():
             room = self._runner.slots[length_class]
-            self._incoming += self._snapshots(standing[room:])
-            placed, moves = close_gaps(standing[:room])
+            self._incoming += self._snapshots(of_class[room:])
+            closed, moves = close_gaps(of_class[:room])
             if moves:
-                lengths = {slot: row.length for slot, row in placed}
-                self._runner.copy(moves, max(lengths[gap] for _, gap in moves))
-            self.rows += placed
+                self._runner.copy(moves, max(closed[gap.place].row.length for _, gap in moves))
+            self.rows += closed
 
     def _finish(self, tenant: Tenant) -> None:
         follow_up = self._source.finished(tenant.growth)

@@ -31,6 +31,7 @@ class Row:
     sequence: Sequence
     key: int
     """Key of its stream of draws."""
+    prompt_length: int
     first_logits: Any = None
 
     @property
@@ -40,7 +41,7 @@ class Row:
     @property
     def length(self) -> int:
         """Positions whose keys and values are stored: all but the newest token's."""
-        return len(self.tenant.growth.run.prompt.token_ids) + max(0, len(self.sequence.tokens) - 1)
+        return self.prompt_length + max(0, len(self.sequence.tokens) - 1)
 
     @property
     def need(self) -> int:
@@ -65,7 +66,7 @@ class Placed(NamedTuple):
 
 
 def by_class(layout: Iterable[Placed]) -> dict[int, list[Placed]]:
-    """Rows by their length class, the classes in order."""
+    """Rows by the length class that they need, the classes in order."""
     classes: dict[int, list[Placed]] = {}
     for placed in layout:
         classes.setdefault(placed.row.length_class, []).append(placed)
@@ -107,16 +108,17 @@ def close_gaps(standing: Seq[Placed]) -> tuple[list[Placed], list[tuple[Slot, Sl
     A move is (from slot, to slot). Several rows may stand on one slot: a parent and the children that it has just
     forked.
     """
-    slots = [Slot(standing[0].source.length_class, place) for place in range(len(standing))]
-    rows: dict[Slot, Row] = {}
+    closed: list[Placed | None] = [None] * len(standing)
     moving = []
     for placed in standing:
-        if placed.source.place < len(slots) and placed.source not in rows:
-            rows[placed.source] = placed.row
+        place = placed.source.place
+        if place < len(closed) and closed[place] is None:
+            closed[place] = placed
         else:
             moving.append(placed)
     moves = []
-    for placed, gap in zip(moving, [slot for slot in slots if slot not in rows], strict=True):
-        rows[gap] = placed.row
+    for placed, place in zip(moving, [place for place, kept in enumerate(closed) if kept is None], strict=True):
+        gap = Slot(placed.source.length_class, place)
+        closed[place] = Placed(gap, placed.row)
         moves.append((placed.source, gap))
-    return [Placed(slot, rows[slot]) for slot in slots], moves
+    return [placed for placed in closed if placed is not None], moves

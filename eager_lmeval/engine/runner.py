@@ -16,24 +16,17 @@ from eager_lmeval.engine.sampling import Sampling
 __all__ = ["OutOfMemory", "Prefix", "Runner", "Slot", "length_class", "longest_of"]
 
 SHORT = 1024
-"""Positions of the longest row of the first length class."""
-
-WIDTH = 2
-"""The longest row of each further length class is so many times as long: what a row's slot may be too long by, and how
-few forward passes a step has where rows are of many lengths."""
+"""Positions of the longest rows of the first length class; those of each further one are twice as long."""
 
 
 def longest_of(length_class: int) -> int:
     """The positions of a length class's longest rows."""
-    return SHORT * int(WIDTH**length_class)
+    return SHORT << length_class
 
 
 def length_class(positions: int) -> int:
     """The class of the slots that a row of so many positions stands on: 0 is that of the shortest."""
-    found = 0
-    while positions > longest_of(found):
-        found += 1
-    return found
+    return ((positions - 1) // SHORT).bit_length()
 
 
 class Slot(NamedTuple):

@@ -355,7 +355,7 @@ def test_rows_begin_by_what_rows_have_come_to_need(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(runners, "SHORT", 6)
     given = ADAPT | {"strategy": "parallel"}
     _, engine = grow(given, number=40, runner=ScriptedRunner(PromptScript(eos_bias=1.0), positions=300), max_rows=64)
-    monkeypatch.setattr(Engine, "_average_need", lambda self, needs: 0)
+    monkeypatch.setattr(Engine, "_average_need", lambda self, needs: 1)
     runner = ScriptedRunner(PromptScript(eos_bias=1.0), positions=300)
     _, by_present_lengths = grow(given, number=40, runner=runner, max_rows=64)
     assert engine.stats.parked < by_present_lengths.stats.parked / 2

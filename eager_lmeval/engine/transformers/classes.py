@@ -55,7 +55,7 @@ class SlotClasses:
 
     def room(self, needs: Seq[int]) -> int:
         """How many of the first of these rows fit, as slots would be reserved for them."""
-        positions, longest = self._positions(), max(needs, default=0)
+        positions, longest = self._positions(), max(needs, default=1)
         if len(needs) * self[length_class(longest)].fitting(len(needs), longest) <= positions:
             return len(needs)
         classes: dict[int, tuple[int, int, int]] = {}  # rows, the longest, the capacity of a slot
@@ -77,8 +77,12 @@ class SlotClasses:
         Classes give back what no row needs only where others could not grow otherwise.
         """
         assert self.like is not None, "something was prefilled before anything is decoded"
-        rows = Counter(map(length_class, needs))
-        longest = {of_class: max(need for need in needs if length_class(need) == of_class) for of_class in rows}
+        rows: Counter[int] = Counter()
+        longest: Counter[int] = Counter()
+        for need in needs:
+            of_class = length_class(need)
+            rows[of_class] += 1
+            longest[of_class] = max(longest[of_class], need)
         growing = {
             of_class: self[of_class].fitting(number, longest[of_class])
             for of_class, number in rows.items()
