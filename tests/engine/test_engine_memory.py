@@ -350,6 +350,17 @@ def test_a_long_row_makes_no_short_rows_slot_long(monkeypatch: pytest.MonkeyPatc
     assert sum(layer.keys.shape[0] * layer.keys.shape[2] for layer in layers_of(runner)) <= 6000
 
 
+@pytest.mark.parametrize(("limit", "rows_of_memory", "slots"), [(9, 100, 8), (6, 100, 6), (9, 5, 5)])
+def test_slots_are_doubled_as_far_as_limit_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, limit: int, rows_of_memory: int, slots: int
+) -> None:
+    monkeypatch.setattr(classes, "for_slots", lambda device: 256 * 64 * rows_of_memory)
+    runner = ModelRunner(tiny_model("llama"))
+    runner.prefill([[1, 2, 3]])
+    runner.reserve([40] * 4, limit)
+    assert runner.slots.total() == slots
+
+
 def test_rows_begin_by_what_rows_have_come_to_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """By present lengths alone too many would begin, and be put aside as soon as they have grown."""
     monkeypatch.setattr(runners, "SHORT", 6)

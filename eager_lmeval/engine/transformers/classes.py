@@ -41,7 +41,8 @@ class SlotClasses:
 
     def held(self, classes: Seq[int] | None = None) -> int:
         """Positions of the slots of these classes (default all)."""
-        return sum(self[of_class].slots * self[of_class].capacity for of_class in classes or self._caches)
+        chosen = self._caches if classes is None else classes
+        return sum(self[of_class].slots * self[of_class].capacity for of_class in chosen)
 
     def _positions(self) -> int:
         """How many positions slots may have, those that there are included; looked at anew when these have changed."""
