@@ -361,6 +361,16 @@ def test_slots_are_doubled_as_far_as_limit_and_memory_allow(
     assert runner.slots.total() == slots
 
 
+def test_the_memory_of_slots_that_grow_is_theirs_to_grow_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four slots there are, and memory for ten more."""
+    monkeypatch.setattr(classes, "for_slots", lambda device: 256 * 64 * 10)
+    runner = ModelRunner(tiny_model("llama"))
+    runner.prefill([[1, 2, 3]])
+    runner.reserve([40] * 4, 4)
+    runner.reserve([40] * 8, 32)
+    assert runner.slots.total() == 14
+
+
 def test_rows_begin_by_what_rows_have_come_to_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """By present lengths alone too many would begin, and be put aside as soon as they have grown."""
     monkeypatch.setattr(runners, "SHORT", 6)
