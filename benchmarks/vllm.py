@@ -21,6 +21,7 @@ for its text. All prompts have room at once: what is compared is what tokens cos
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -253,6 +254,7 @@ def main() -> None:
                 print(f"{name:<48} {figure['median']:6.2f}   {figure['least']:.2f} to {figure['largest']:.2f}")
             result[model] = figures
             del bench
+            gc.collect()  # an engine that is collected later takes the process groups of the next one with it
     print(json.dumps(result))
 
 
