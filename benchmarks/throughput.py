@@ -443,8 +443,8 @@ TINY = {
 def part_cap(table: Table) -> None:
     """256 long-tailed answers where memory has room for 4 or 8 rows of the longest, over the same with room for 64.
 
-    A thirty-second of 32,768 tokens on a model of two layers, so that it takes a minute or two, with length classes of a
-    thirty-second of their lengths: what matters is how many rows of what length fit. With one class all slots are as
+    A thirty-second of 32,768 tokens on a model of two layers, so that it takes a minute or two, with length classes of
+    a thirty-second of their lengths: what matters is how many rows of what length fit. With one class all slots are as
     long as the longest row, as they were before there were classes.
     """
     torch.manual_seed(0)
