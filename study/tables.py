@@ -105,8 +105,8 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
     head += [f"{NAMES[score]} − `parallel` {at}" for at in ("of M", "of equal tokens") for score in HEADLINES[:2]]
-    head += ["time per token"]
     timed = baseline.at[max(baseline.at)].seconds_per_token
+    head += ["time per token"] if timed else []
     rows = []
     for design in sorted(designs(trees), key=lambda design: design.options["max_sequences"]):
         most = design.options["max_sequences"]
@@ -121,7 +121,8 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
                 paired(design.document_means(score), baseline.with_tokens(design.tokens, score, design.seeds)[1])
             )
         own = design.seconds_per_token
-        row.append("–" if own is None or timed is None else f"{own / timed:.2f}")
+        if timed:
+            row.append("–" if own is None else f"{own / timed:.2f}")
         rows.append(row)
     return markdown(head, rows)
 

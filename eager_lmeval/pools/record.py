@@ -76,8 +76,10 @@ def settings(record: Mapping[str, Any]) -> str:
     """How a pool's figures were made, in a line for the reader of the table; ``record`` is its `pool_record`."""
     options = record["options"]
     labels = "used" if record["labels_used"] else "not used"
-    threshold = "" if options["strategy"] == "parallel" else f", θ = {options['entropy_threshold']:g}"
+    tree = options["strategy"] != "parallel"
+    branching = f" {options['branching']}" if tree else ""
+    threshold = f", θ = {options['entropy_threshold']:g}" if tree and options["branching"] != "none" else ""
     return (
-        f"{record['task']}: {options['strategy']}, M = {options['max_sequences']}{threshold}, "
+        f"{record['task']}: {options['strategy']}{branching}, M = {options['max_sequences']}{threshold}, "
         f"T = {options['temperature']:g}, seed {options['seed']}, labels {labels}"
     )
