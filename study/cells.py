@@ -28,8 +28,6 @@ class Cell:
     study: str
     """The sweep that it belongs to."""
     options: Mapping[str, Any]
-    seconds: float | None
-    """On the clock; None where part of the work was taken from a journal or from another cell."""
     reuse: int
     """Documents that another cell's journal had."""
     scores: Mapping[str, list[float]] = field(repr=False)
@@ -54,7 +52,6 @@ def collect(folder: Path, study: str) -> Iterator[Cell]:
             yield Cell(
                 study,
                 options,
-                None if reuse else pool["seconds"],
                 reuse,
                 {name: [float(sample.values[name]) for sample in samples] for name in SCORES},
                 [place for sample in samples for place in _branches(sample)],
@@ -62,7 +59,7 @@ def collect(folder: Path, study: str) -> Iterator[Cell]:
             )
             if drawn is not None:
                 for most in range(1, options["max_sequences"]):
-                    yield Cell(study, options | {"max_sequences": most}, None, len(samples), _first(drawn, most))
+                    yield Cell(study, options | {"max_sequences": most}, len(samples), _first(drawn, most))
 
 
 class Drawn(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,12 +42,6 @@ class Design:
     @property
     def sequences(self) -> float:
         return float(self.document_means("sequences").sum())
-
-    @property
-    def seconds_per_token(self) -> float | None:
-        """Median over the seeds; None where no run was timed whole."""
-        known = [cell.seconds / sum(cell.scores["tokens"]) for cell in self.cells if cell.seconds is not None]
-        return statistics.median(known) if known else None
 
     @property
     def name(self) -> str:
@@ -105,8 +98,6 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
     head += [f"{NAMES[score]} − `parallel` {at}" for at in ("of M", "of equal tokens") for score in HEADLINES[:2]]
-    timed = baseline.at[max(baseline.at)].seconds_per_token
-    head += ["time per token"] if timed else []
     rows = []
     for design in sorted(designs(trees), key=lambda design: design.options["max_sequences"]):
         most = design.options["max_sequences"]
@@ -120,9 +111,6 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
             row.append(
                 paired(design.document_means(score), baseline.with_tokens(design.tokens, score, design.seeds)[1])
             )
-        own = design.seconds_per_token
-        if timed:
-            row.append("–" if own is None else f"{own / timed:.2f}")
         rows.append(row)
     return markdown(head, rows)
 

@@ -26,7 +26,7 @@ def cell(most: int, seed: int, scores: list[float], tokens: float, **options: An
     """One whose scores are all alike."""
     options = {"strategy": "parallel", "branching": "top2", "max_sequences": most, "seed": seed, **options}
     names = ("pass@max", "cons_w@max", "pass_rate_w")
-    return Cell("toy", options, 1.0, 0, dict.fromkeys(names, scores) | {"tokens": [tokens] * len(scores)})
+    return Cell("toy", options, 0, dict.fromkeys(names, scores) | {"tokens": [tokens] * len(scores)})
 
 
 def test_the_first_sequences_of_parallel_are_what_a_smaller_m_draws(
@@ -44,7 +44,7 @@ def test_the_first_sequences_of_parallel_are_what_a_smaller_m_draws(
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert main(["sweep", str(tmp_path / "sweep.yaml")]) == 0
     two = [cell for cell in collect(tmp_path / "out", "toy") if cell.options["max_sequences"] == 2]
-    ((drawn,), (taken,)) = ([cell for cell in two if (cell.seconds is None) is which] for which in (False, True))
+    ((drawn,), (taken,)) = ([cell for cell in two if (cell.reuse > 0) is which] for which in (False, True))
     assert drawn.scores == taken.scores
     assert len(set(drawn.scores["tokens"])) > 1, "documents that tell one from another"
 
