@@ -38,7 +38,7 @@ def decoded(monkeypatch) -> Counter[str]:
 
     def counting(self: Engine, readouts: Any) -> Any:
         counted.update(placed.row.tenant.growth.run.prompt.context for placed in self._incoming)
-        counted.update(row.tenant.growth.run.prompt.context for row in self.rows)
+        counted.update(placed.row.tenant.growth.run.prompt.context for placed in self.rows)
         return grow(self, readouts)
 
     monkeypatch.setattr(Engine, "_grow", counting)

@@ -33,12 +33,13 @@ def demo() -> EagerLM:
 
 
 def generate(lm: EagerLM, labels: Sequence[str], **given: Any) -> list[str]:
-    """Responses to six sums whose documents say that these are the right answers."""
-    options = {"max_sequences": 4, "entropy_threshold": 0.5, "temperature": 0.9, "max_gen_toks": 48, "verifier": "math"}
+    """Responses to three sums and three searches whose documents say that these are the right answers."""
+    options = {"max_sequences": 4, "entropy_threshold": 0.5, "temperature": 0.9, "max_gen_toks": 96, "verifier": "math"}
     requests = []
     for number, label in enumerate(labels):
         doc = {"answer": label, "eager": {"label": label, "verifier": "math"}}
-        context = f"<|user|>Add {10 + number}+{25 * number}.<|assistant|>"
+        question = f"Add {30 + number} and 25." if number % 2 else f"Solve {20 + number}*x=5 mod 29."
+        context = f"<|user|>{question}<|assistant|>"
         requests.append(Instance("generate_until", doc, (context, options | given), 0, ("some_task", number, 4)))
     return lm.generate_until([request for request in requests for _ in range(4)], disable_tqdm=True)
 
