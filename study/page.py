@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +37,9 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
     "real": lambda results: curves(
         [*results["real-trees"], *results["real-theta"], *results["real-rounds"]], Baseline(results["real-parallel"])
     ),
-    "appendix": lambda results: grid(results["appendix"]),
-    "claims": lambda results: claims(results["appendix"], "top2"),
+    "appendix": lambda results: grid(of_8(results["appendix"])),
+    "claims": lambda results: claims(of_8(results["appendix"]), "top2"),
+    "claims of systematic": lambda results: claims(of_8(results["appendix"]), "systematic"),
     "presets": lambda results: by_option(
         results["presets"], Baseline(results["parallel"]), {"strategy": "strategy", "preset": "preset"}
     ),
@@ -49,7 +50,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
         results["roots"], Baseline(results["parallel"]), {"round_sequences": "copies a root"}
     ),
     "signal": lambda results: by_option(
-        [*(cell for cell in results["curves"] if is_adapt_of_8(cell)), *results["signal"]],
+        [*of_8(results["curves"], "adapt"), *results["signal"]],
         Baseline(results["parallel"]),
         {"branching": "branching", "signal": "`signal`"},
     ),
@@ -57,8 +58,11 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
 """By the name that a table has in the page."""
 
 
-def is_adapt_of_8(cell: Cell) -> bool:
-    return cell.options["strategy"] == "adapt" and cell.options["max_sequences"] == 8
+def of_8(cells: Iterable[Cell], strategy: str | None = None) -> list[Cell]:
+    """Those with M 8, of one strategy or of all."""
+    return [
+        cell for cell in cells if cell.options["max_sequences"] == 8 and strategy in (None, cell.options["strategy"])
+    ]
 
 
 def tables(results: Results) -> dict[str, Callable[[], str]]:
@@ -67,7 +71,6 @@ def tables(results: Results) -> dict[str, Callable[[], str]]:
 
 def draw(results: Results, path: Path) -> None:
     """Scores against tokens, means over the seeds."""
-    parallel = [cell for cell in results["parallel"] if cell.options["max_sequences"] in SHOWN[2:]]
+    parallel = [cell for cell in results["parallel"] if cell.options["max_sequences"] in (4, 8, 16, 32)]
     trees = [cell for name in ("curves", "wide", "rounds") for cell in results.get(name, [])]
-    drawn = [cell for cell in trees if cell.options["branching"] in ("top2", "systematic")]
-    save_curve(points(designs([*parallel, *drawn])), "eager_demo, means over the seeds", path)
+    save_curve(points(designs([*parallel, *trees])), "eager_demo, means over the seeds", path)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CurvePoint", "can_draw", "save_curve"]
 
-_MARKS = {"parallel": ("#6b6f76", "o"), "eager": ("#b3461e", "s"), "consistency": ("#17703a", "D")}
-_BRANCHED = {"top2": ("#b3461e", "v"), "systematic": ("#1f5fbf", "o")}
-"""Colour and marker of a strategy, and of those that go by their branching."""
+_MARKERS = {"parallel": "o", "init": "o", "adapt": "^", "eager": "s", "consistency": "D"}
+_COLOURS = {"": "#6b6f76", "top2": "#b3461e", "systematic": "#1f5fbf", "none": "#17703a"}
+"""By branching, which `parallel` has not."""
 
 
 class CurvePoint(NamedTuple):
@@ -63,7 +63,7 @@ def save_curve(points: Sequence[CurvePoint], title: str, path: Path) -> None:
                 (point.tokens, value, point) for point, value in zip(points, values, strict=True) if point.name == name
             )
             first = own[0][2]
-            colour, marker = _MARKS.get(first.strategy) or _BRANCHED[first.branching]
+            colour, marker = _COLOURS[first.branching], _MARKERS[first.strategy]
             axis.plot(
                 [tokens for tokens, _, _ in own],
                 [value for _, value, _ in own],
