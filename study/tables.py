@@ -67,13 +67,15 @@ class Baseline:
     def __init__(self, cells: Iterable[Cell]) -> None:
         self.at = {design.options["max_sequences"]: design for design in designs(cells)}
 
-    def with_tokens(self, tokens: float, score: str, seeds: Sequence[int]) -> tuple[float, Values]:
-        """The M that spends as many tokens, which need not be whole, and the documents' scores there."""
-        spent = {most: design.tokens for most, design in sorted(self.at.items())}
-        few = max((most for most in spent if spent[most] <= tokens), default=min(spent))
+    def of_equal(self, cost: str, design: Design, score: str) -> tuple[float, Values]:
+        """The M whose ``cost`` (`tokens` or `sequences`) is the design's, which need not be whole, and the documents'
+        scores there, over the design's seeds."""
+        wanted = getattr(design, cost)
+        spent = {most: getattr(own, cost) for most, own in sorted(self.at.items())}
+        few = max((most for most in spent if spent[most] <= wanted), default=min(spent))
         many = few + 1 if few + 1 in spent else few
-        part = 0.0 if many == few else min(1.0, max(0.0, (tokens - spent[few]) / (spent[many] - spent[few])))
-        low, high = (self.at[most].document_means(score, seeds) for most in (few, many))
+        part = 0.0 if many == few else min(1.0, max(0.0, (wanted - spent[few]) / (spent[many] - spent[few])))
+        low, high = (self.at[most].document_means(score, design.seeds) for most in (few, many))
         return few + part, (1 - part) * low + part * high
 
 
@@ -98,6 +100,7 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
     head += [f"{NAMES[score]} − `parallel` {at}" for at in ("of M", "of equal tokens") for score in HEADLINES[:2]]
+    head.append(f"{NAMES[HEADLINES[0]]} − `parallel` of equal sequences")
     rows = []
     for design in sorted(designs(trees), key=lambda design: design.options["max_sequences"]):
         most = design.options["max_sequences"]
@@ -108,9 +111,9 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
         for score in HEADLINES[:2]:
             row.append(paired(design.document_means(score), base.document_means(score, design.seeds)))
         for score in HEADLINES[:2]:
-            row.append(
-                paired(design.document_means(score), baseline.with_tokens(design.tokens, score, design.seeds)[1])
-            )
+            row.append(paired(design.document_means(score), baseline.of_equal("tokens", design, score)[1]))
+        found = design.document_means(HEADLINES[0])
+        row.append(paired(found, baseline.of_equal("sequences", design, HEADLINES[0])[1]))
         rows.append(row)
     return markdown(head, rows)
 
@@ -165,9 +168,7 @@ def by_option(cells: Iterable[Cell], baseline: Baseline, named: Mapping[str, str
         row += [f"{design.tokens:,.0f}", f"{design.sequences:,.0f}"]
         row += [plain(design.mean(score)) for score in HEADLINES]
         for score in HEADLINES[:2]:
-            row.append(
-                paired(design.document_means(score), baseline.with_tokens(design.tokens, score, design.seeds)[1])
-            )
+            row.append(paired(design.document_means(score), baseline.of_equal("tokens", design, score)[1]))
         rows.append(row)
     return markdown(head, rows)
 

@@ -62,10 +62,14 @@ def test_what_is_kept_comes_back_and_is_the_same_bytes_again(tmp_path: Path) -> 
 def test_equal_tokens_may_lie_between_two_m() -> None:
     cells = [cell(most, seed, [most / 10, 0.0], 10.0 * most) for most in (1, 2, 3) for seed in (1, 2)]
     baseline = Baseline(cells)
-    most, scores = baseline.with_tokens(2 * 25.0, "pass@max", [1, 2])
-    assert (most, scores.tolist()) == (2.5, [pytest.approx(0.25), 0.0])
-    assert baseline.with_tokens(1.0, "pass@max", [1])[0] == 1, "there is nothing below one sample"
-    assert baseline.with_tokens(1e9, "pass@max", [1])[0] == 3
+
+    def of_equal(tokens: float) -> tuple[float, list[float]]:
+        most, scores = baseline.of_equal("tokens", Design([cell(9, 1, [1.0, 1.0], tokens)]), "pass@max")
+        return most, scores.tolist()
+
+    assert of_equal(25.0) == (2.5, [pytest.approx(0.25), 0.0])
+    assert of_equal(1.0)[0] == 1, "there is nothing below one sample"
+    assert of_equal(1e9)[0] == 3
 
 
 def test_seeds_are_averaged_and_differences_paired_by_document() -> None:
