@@ -30,6 +30,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -232,13 +233,14 @@ class Engine:
         self._reserve([placed.row.need for placed in rows])
         if not settling:
             return
-        settled = []
+        settled: list[Placed] = []
         for length_class, of_class in by_class(rows).items():
-            for place, (source, row) in enumerate(of_class):
-                slot = Slot(length_class, place)
+            for _, group in groupby(enumerate(of_class), lambda one: id(one[1].source)):
+                together = list(group)
+                first, (source, _) = together[0]
                 if not isinstance(source, Slot):
-                    self._runner.restore(slot, source)
-                settled.append(Placed(slot, row))
+                    self._runner.restore(Slot(length_class, first), len(together), source)
+                settled += [Placed(Slot(length_class, place), placed.row) for place, placed in together]
         self.rows = settled
         self._incoming = [placed for placed in self._incoming if placed.row.fresh]
 

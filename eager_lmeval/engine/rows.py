@@ -41,12 +41,12 @@ class Row:
     @property
     def length(self) -> int:
         """Positions whose keys and values are stored: all but the newest token's."""
-        return self.prompt_length + max(0, len(self.sequence.tokens) - 1)
+        return self.need - 1
 
     @property
     def need(self) -> int:
         """Positions that its next step takes."""
-        return self.length + 1
+        return self.prompt_length + max(1, len(self.sequence.tokens))
 
     @property
     def length_class(self) -> int:

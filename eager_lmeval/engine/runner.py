@@ -72,8 +72,8 @@ class Runner(Protocol):
     def slots(self) -> Counter[int]:
         """Slots that there is room for, by class."""
 
-    def restore(self, slot: Slot, snapshot: Any) -> None:
-        """Writes a snapshot to a slot. Raises OutOfMemory."""
+    def restore(self, first: Slot, number: int, snapshot: Any) -> None:
+        """Writes a snapshot to so many slots of a class, one behind the other. Raises OutOfMemory."""
 
     def decode(
         self,

@@ -32,8 +32,8 @@ __all__ = ["Sampling", "draw", "passes", "read", "top_k_entropy"]
 CANDIDATES = (64, 2048)
 """How many of a row's logits are looked at before all are."""
 
-PART = 1 << 19
-"""Probabilities that a CPU computes at once: more do not stay in its caches."""
+PART = 1 << 17
+"""Probabilities that a CPU computes at once: more do not stay in the cache of a core."""
 
 GROUP = 8
 """Logits that stand for one in the search for the largest."""
@@ -123,8 +123,8 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
     logits, draws = logits.float(), uniforms[:, None]
     if sampling.cuts():
         return _table(logits, draws, sampling, () if logits.is_cuda else CANDIDATES)[:, 12].long()
-    top, first = logits.max(dim=-1, keepdim=True)
-    summed = _summed(logits, sampling.heat, first)
+    top = logits.amax(dim=-1, keepdim=True)
+    summed = _summed(logits, sampling.heat, top, by_block=True)
     return _draw_by_block(logits, sampling.heat, top, summed, draws).place[:, 0]
 
 
@@ -235,9 +235,10 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
     margin = sampling.tie_margin / heat if sampling.temperature > 0 else 0.0
     first = likely[:, :1]
     cuts = sampling.cuts()
-    raw = tempered = _summed(logits, 1.0, first)
-    if floor is not None and heat != 1 and (not cuts or isinstance(cuts[0], TopPLogitsWarper)):
-        tempered = _summed(logits, heat, first)
+    by_block = not cuts and floor is not None
+    raw = tempered = _summed(logits, 1.0, largest[:, :1], by_block and heat == 1)
+    if heat != 1 and (by_block or (floor is not None and isinstance(cuts[0], TopPLogitsWarper))):
+        tempered = _summed(logits, heat, largest[:, :1], by_block)
     if cuts or floor is None:
         whole = None if floor is None else (floor / heat, tempered.likeliest)
         passed = cut(seen / heat, whole, cuts, margin)
@@ -248,7 +249,7 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
         drawn = _draw(probabilities.cumsum(dim=-1, dtype=torch.float64), draws)
         tokens = ids.gather(-1, drawn.place)
     else:
-        top = logits.gather(-1, first)
+        top = largest[:, :1]
         loose = torch.zeros_like(draws[:, 0])
         p_likely = ((logits.gather(-1, likely) - top) / heat).exp() * tempered.likeliest
         drawn = _draw_by_block(logits, heat, top, tempered, draws)
@@ -257,7 +258,7 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
         tokens[:, :1] = first
 
     taken = torch.cat([likely, tokens], dim=-1)
-    logprobs = logits.gather(-1, taken) - logits.gather(-1, first) + raw.likeliest.log()
+    logprobs = logits.gather(-1, taken) - largest[:, :1] + raw.likeliest.log()
     near = torch.zeros((len(logits), 3), dtype=torch.bool, device=logits.device)  # of the draw, a fork, the strata
     if sampling.tie_margin:
         near[:, 1] = near_order(largest, 2, sampling.tie_margin)
@@ -275,23 +276,30 @@ class _Summed(NamedTuple):
 
     likeliest: Tensor
     """(rows, 1) the largest probability."""
-    blocks: Tensor
-    """(rows, blocks) the probability of each `BLOCK` tokens, those that are left over last."""
+    blocks: Tensor | None
+    """(rows, blocks) the probability of each `BLOCK` tokens, those that are left over last; None if not asked for."""
 
 
-def _summed(logits: Tensor, heat: float, first: Tensor) -> _Summed:
-    """Of logits (rows, vocab) divided by ``heat``, part by part. ``first`` (rows, 1) is where each row is largest."""
+def _summed(logits: Tensor, heat: float, top: Tensor, by_block: bool) -> _Summed:
+    """Of logits (rows, vocab) divided by ``heat``, part by part. ``top`` (rows, 1) is the largest of each row.
+
+    Exponentials are made and added up while they are in the cache, and never divided by their sum as a softmax does.
+    """
     vocab = logits.shape[-1]
     part = len(logits) if logits.is_cuda else max(1, PART // vocab)
-    blocks = vocab // BLOCK
-    likeliest, sums = torch.empty_like(logits[:, :1]), logits.new_empty((len(logits), blocks + 1))
+    whole = vocab // BLOCK * BLOCK
+    totals, blocks = torch.empty_like(top), logits.new_empty((len(logits), vocab // BLOCK + 1)) if by_block else None
     for start in range(0, len(logits), part):
         rows = slice(start, start + part)
-        p = torch.softmax(logits[rows] if heat == 1 else logits[rows] / heat, dim=-1)
-        likeliest[rows] = p.gather(-1, first[rows])
-        sums[rows, :blocks] = p[:, : blocks * BLOCK].reshape(len(p), blocks, BLOCK).sum(dim=-1)
-        sums[rows, blocks] = p[:, blocks * BLOCK :].sum(dim=-1)
-    return _Summed(likeliest, sums)
+        weights = logits[rows] - top[rows]
+        if heat != 1:
+            weights /= heat
+        weights.exp_()
+        if blocks is not None:
+            torch.sum(weights[:, :whole].reshape(len(weights), -1, BLOCK), dim=-1, out=blocks[rows, :-1])
+            torch.sum(weights[:, whole:], dim=-1, out=blocks[rows, -1])
+        torch.sum(weights, dim=-1, keepdim=True, out=totals[rows])
+    return _Summed(1 / totals, None if blocks is None else blocks / totals)
 
 
 class _Drawn(NamedTuple):
@@ -315,6 +323,7 @@ def _draw(cumulative: Tensor, draws: Tensor) -> _Drawn:
 
 def _draw_by_block(logits: Tensor, heat: float, top: Tensor, summed: _Summed, draws: Tensor) -> _Drawn:
     """As `_draw`, over whole rows: the block first, then the token in it. ``top`` (rows, 1) is the largest logit."""
+    assert summed.blocks is not None
     vocab = logits.shape[-1]
     by_block = summed.blocks.cumsum(dim=-1, dtype=torch.float64)  # (rows, blocks)
     total = by_block[:, -1:]

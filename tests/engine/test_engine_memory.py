@@ -240,7 +240,7 @@ def filled_cache() -> tuple[cache.SlotCache, list[cache.Snapshot]]:
     ]
     slots.reserve(4, 6, snapshots[0])
     for slot, snapshot in enumerate(snapshots):
-        slots.restore(slot, snapshot)
+        slots.restore(slot, 1, snapshot)
     return slots, snapshots
 
 

@@ -155,8 +155,9 @@ class ScriptedRunner:
             fitting += 1
         return fitting
 
-    def restore(self, slot: Slot, snapshot: list[int | None]) -> None:
-        self._slot(slot)[:] = [*snapshot, *[None] * (len(self._slot(slot)) - len(snapshot))]
+    def restore(self, first: Slot, number: int, snapshot: list[int | None]) -> None:
+        for slot in self._slots[first.length_class][first.place : first.place + number]:
+            slot[:] = [*snapshot, *[None] * (len(slot) - len(snapshot))]
 
     def decode(
         self,

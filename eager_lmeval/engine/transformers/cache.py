@@ -192,8 +192,8 @@ class SlotCache(Cache):
             layers.append((keys, values))
         return Snapshot(layers)
 
-    def restore(self, slot: int, snapshot: Snapshot) -> None:
-        """Writes a snapshot to a slot."""
+    def restore(self, first: int, number: int, snapshot: Snapshot) -> None:
+        """Writes a snapshot to so many slots, one behind the other."""
         for layer, (keys, values) in zip(self._slot_layers, snapshot.layers, strict=True):
             for tensor, saved in zip(layer.tensors, (keys, values), strict=True):
-                tensor[slot, :, : saved.shape[1]] = saved
+                tensor[first : first + number, :, : saved.shape[1]] = saved

@@ -116,5 +116,5 @@ class SlotClasses:
         """In the host's memory."""
         return self[slot.length_class].snapshot(slot.place, length, torch.device("cpu"))
 
-    def restore(self, slot: Slot, snapshot: Snapshot) -> None:
-        self[slot.length_class].restore(slot.place, snapshot)
+    def restore(self, first: Slot, number: int, snapshot: Snapshot) -> None:
+        self[first.length_class].restore(first.place, number, snapshot)

@@ -214,9 +214,9 @@ class ModelRunner:
         return self._slots.snapshot(slot, length)
 
     @torch.inference_mode()
-    def restore(self, slot: Slot, snapshot: Snapshot) -> None:
+    def restore(self, first: Slot, number: int, snapshot: Snapshot) -> None:
         with _translated_memory_errors():
-            self._slots.restore(slot, snapshot)
+            self._slots.restore(first, number, snapshot)
 
     @contextmanager
     def _running(self) -> Iterator[None]:
