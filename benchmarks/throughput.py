@@ -100,7 +100,7 @@ class Table:
         shown = ", ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in figures.items()
         )
-        print(f"{part:<11}{name:<38}{shown}", flush=True)
+        print(f"{part:<11}{name:<44} {shown}", flush=True)
 
 
 # A pool of prompts whose sequences end where a drawn length says, so that every engine decodes the same tokens.
