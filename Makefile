@@ -68,7 +68,7 @@ docs: .venv/installed-test
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
 
-# What docs/study.md rests on: some three hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
+# What docs/study.md rests on: some five hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
 study: .venv/installed
 	$(BIN)/python study/run.py $(if $(QUICK),--quick)
 
