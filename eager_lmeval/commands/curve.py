@@ -52,7 +52,7 @@ def save_curve(points: Sequence[CurvePoint], title: str, path: Path) -> None:
     """Writes the picture; runs that differ in M alone are joined by a line. UsageError where it cannot be written."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.8), layout="constrained")
     axes: tuple[Axes, Axes] = figure.subplots(1, 2)
     for axis, heading, values in (
         (axes[0], "pass@max", [point.pass_at_max for point in points]),
@@ -87,7 +87,7 @@ def save_curve(points: Sequence[CurvePoint], title: str, path: Path) -> None:
         axis.set_xlabel("tokens decoded (numbers: M)")
         axis.xaxis.set_major_formatter(lambda tokens, _: f"{tokens / 1000:g}k")
         axis.grid(alpha=0.3)
-    axes[1].legend(loc="lower right", fontsize=8)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(title)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
