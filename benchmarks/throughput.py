@@ -241,7 +241,7 @@ def part_generate(table: Table) -> None:
     """The best `generate(num_return_sequences=8)` over `parallel` with default options, the same tokens."""
     for name, model, number, longest, batches in (
         ("demo", EagerLM(pretrained="demo").model, 32, 120, (8, 16, 32)),
-        ("25M", random_model("25M"), 12, 96, (4, 8, 12)),
+        ("25M", random_model("25M"), 6, 64, (3, 6)),
     ):
         lengths = DrawnLengths(longest)
         theirs = {batch: partial(generate, model, lengths, number, batch, longest) for batch in batches}
