@@ -1,6 +1,6 @@
 """How fast the engine is against the bare model, the harness's `hf` and `model.generate`, and where its time goes.
 
-    python benchmarks/throughput.py               everything, by its parts 15 to 20 minutes on 2 cores
+    python benchmarks/throughput.py               everything, some 20 minutes on 2 idle cores
     python benchmarks/throughput.py --only read   a part or several: read, step, floor, hf, generate, strategies,
                                                   memory, flat, cap
 

@@ -22,9 +22,9 @@ def read_results(folder: Path) -> dict[str, list[Cell]]:
 
 TABLES: Mapping[str, Callable[[Results], str]] = {
     "parallel": lambda results: parallel_curve(Baseline(results["parallel"]), SHOWN),
-    "curves": lambda results: curves(of_trees(results), Baseline(results["parallel"])),
+    "curves": lambda results: curves(beside_parallel(results), Baseline(results["parallel"])),
     "rates": lambda results: rates(
-        [cell for cell in of_trees(results) if cell.options["strategy"] in ("init", "consistency")],
+        [cell for cell in beside_parallel(results) if cell.options["strategy"] in ("init", "consistency")],
         Baseline(results["parallel"]),
     ),
     "real, parallel": lambda results: parallel_curve(Baseline(results["real-parallel"]), range(1, 11)),
@@ -59,9 +59,9 @@ def of_8(cells: Iterable[Cell], strategy: str | None = None) -> list[Cell]:
     ]
 
 
-def of_trees(results: Results) -> list[Cell]:
+def beside_parallel(results: Results) -> list[Cell]:
     """Those that `parallel` of the demo model is compared with."""
-    return [cell for name in ("curves", "rounds", "wide", "wide-rounds") for cell in results.get(name, [])]
+    return [cell for name in ("curves", "rounds", "wide", "wide-rounds") for cell in results[name]]
 
 
 def tables(results: Results) -> dict[str, Callable[[], str]]:
@@ -71,4 +71,4 @@ def tables(results: Results) -> dict[str, Callable[[], str]]:
 def draw(results: Results, path: Path) -> None:
     """Scores against tokens, means over the seeds."""
     parallel = [cell for cell in results["parallel"] if cell.options["max_sequences"] in (4, 8, 16, 32)]
-    save_curve(points(designs([*parallel, *of_trees(results)])), "eager_demo, means over the seeds", path)
+    save_curve(points(designs([*parallel, *beside_parallel(results)])), "eager_demo, means over the seeds", path)

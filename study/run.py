@@ -1,6 +1,6 @@
 """The study: runs its sweeps and simulations, keeps their numbers, and writes docs/study.md's tables and plots.
 
-    make study                                 everything that is not there yet: some five hours on one core
+    make study                                 what is not there yet: some five hours on one core, by an estimate
     make study QUICK=1                         24 problems, one seed, the demo model: minutes; prints the page
     python study/run.py --only curves rounds   some of the sweeps
     python study/run.py --tables               no runs: the page's tables and plots from the numbers that are kept

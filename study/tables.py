@@ -99,8 +99,8 @@ def plain(value: float) -> str:
 def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
-    head += [f"{NAMES[score]} − `parallel` {at}" for at in ("of M", "of equal tokens") for score in HEADLINES[:2]]
-    head.append(f"{NAMES[HEADLINES[0]]} − `parallel` of equal sequences")
+    for at in ("of M", "of equal tokens", "of equal sequences"):
+        head += [f"{NAMES[score]} − `parallel` {at}" for score in HEADLINES[:2]]
     rows = []
     for design in sorted(designs(trees), key=lambda design: design.options["max_sequences"]):
         most = design.options["max_sequences"]
@@ -110,10 +110,9 @@ def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
         row += [f"{design.sequences:,.0f}", *(plain(design.mean(score)) for score in HEADLINES)]
         for score in HEADLINES[:2]:
             row.append(paired(design.document_means(score), base.document_means(score, design.seeds)))
-        for score in HEADLINES[:2]:
-            row.append(paired(design.document_means(score), baseline.of_equal("tokens", design, score)[1]))
-        found = design.document_means(HEADLINES[0])
-        row.append(paired(found, baseline.of_equal("sequences", design, HEADLINES[0])[1]))
+        for cost in ("tokens", "sequences"):
+            for score in HEADLINES[:2]:
+                row.append(paired(design.document_means(score), baseline.of_equal(cost, design, score)[1]))
         rows.append(row)
     return markdown(head, rows)
 

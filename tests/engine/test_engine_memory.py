@@ -249,6 +249,13 @@ def assert_holds(slots: cache.SlotCache, slot: int, snapshot: cache.Snapshot) ->
         assert all(torch.equal(one, other) for one, other in zip(held, expected, strict=True))
 
 
+def test_a_snapshot_is_written_to_several_slots_and_to_no_other() -> None:
+    slots, snapshots = filled_cache()
+    slots.restore(1, 2, snapshots[0])
+    for slot, held in enumerate((0, 0, 0, 3)):
+        assert_holds(slots, slot, snapshots[held])
+
+
 def test_slots_are_copied_one_by_one_where_there_is_no_memory_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     slots, snapshots = filled_cache()
     write = torch.Tensor.__setitem__
