@@ -52,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
         print_text(text)
         return 0
     save_text(output, text)
-    print_text(f"{output}: {len(scored)} scored tasks, {len(text) / 1e6:.1f} MB{remark}\n")
+    print_text(f"{output}: {len(scored)} scored task{'s' * (len(scored) != 1)}, {len(text) / 1e6:.1f} MB{remark}\n")
     return 0
