@@ -1,4 +1,4 @@
-"""The models of `throughput.py`: random ones of two shapes, with logits as peaked as real ones, and a real one."""
+"""The models of `throughput.py`: random ones of three shapes, with logits as peaked as real ones, and a real one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ SPREAD = 4.8
 """Standard deviation of the random models' logits: top_p 0.95 then keeps some 40 tokens of 49,152."""
 
 SHAPES = {
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+    },
     "25M": {
         "hidden_size": 256,
         "intermediate_size": 768,
@@ -31,7 +39,7 @@ SHAPES = {
         "head_dim": 64,
     },
 }
-"""The second is that of SmolLM2-135M. Parameters are counted with a vocabulary of 49,152."""
+"""The last is that of SmolLM2-135M. Parameters are counted with a vocabulary of 49,152."""
 
 QUESTIONS = (
     "What is the capital of France?",

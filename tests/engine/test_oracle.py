@@ -176,10 +176,13 @@ def test_engine_grows_the_oracles_trees_whatever_the_rows(model: str, case: str)
 
 @pytest.mark.parametrize("case", ["parallel", "adapt", "init, systematic", "consistency"])
 @pytest.mark.parametrize("model", ["qwen3", "gemma3, full and sliding"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_engine_grows_the_oracles_trees_where_rows_outgrow_their_length_class(
-    monkeypatch: pytest.MonkeyPatch, model: str, case: str
+    monkeypatch: pytest.MonkeyPatch, model: str, case: str, attention: str
 ) -> None:
+    """With `sdpa` rows of all classes share forward passes, with `eager` each class has its own."""
     monkeypatch.setattr(runner, "SHORT", 3)
+    monkeypatch.setattr(tiny_model(model).config, "_attn_implementation", attention)
     options = resolve(CASES[case])
     result, _ = by_engine(model, options, prompts(options), max_rows=options.max_sequences)
     assert_same(result, by_oracle(model, options))

@@ -1,16 +1,13 @@
-"""Slots: keys and values of all rows, preallocated, written in place, behind the interface of a transformers cache."""
+"""Slots of one length class: keys and values of its rows, preallocated, written in place."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
 
-__all__ = ["SlotCache", "Snapshot"]
+__all__ = ["SlotCache", "SlotLayer", "Snapshot"]
 
 LENGTH_STEP = 64
 """Slots grow by at least this many positions, and by a quarter of what is asked for."""
@@ -34,27 +31,12 @@ class Snapshot(NamedTuple):
         return taken
 
 
-@dataclass
-class _Span:
-    """The slots that the coming forward pass decodes: [start, start + rows), each one token at its own position."""
+class SlotLayer:
+    """One layer's slots: ``keys`` and ``values``, (slots, kv_heads, capacity, head_dim) each, None before `reserve`."""
 
-    start: int = 0
-    positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    """(rows,) where each row's new token goes."""
-    rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    """(rows,) 0, 1, 2 …, made once a step."""
-    length: int = 0
-    """Positions that any of them can see: the largest position plus 1."""
-
-
-class _SlotLayer(CacheLayerMixin):
-    """One layer's slots. ``keys`` and ``values`` are (slots, kv_heads, capacity, head_dim)."""
-
-    is_sliding = False
-
-    def __init__(self, span: _Span) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it without types
-        self._span = span
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
@@ -62,29 +44,14 @@ class _SlotLayer(CacheLayerMixin):
         assert self.values is not None
         return self.keys, self.values
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        raise AssertionError("slots are reserved before they are written")
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Writes one position a row, in place, and returns views of the span. States are (rows, kv_heads, 1, dim)."""
-        span = self._span
-        keys, values = (
-            tensor[span.start : span.start + key_states.shape[0], :, : span.length] for tensor in self.tensors
-        )
-        row, position = span.rows.to(keys.device), span.positions.to(keys.device)
-        keys[row, :, position] = key_states[:, :, 0].to(keys.dtype)  # autocast makes them of several dtypes
-        values[row, :, position] = value_states[:, :, 0].to(values.dtype)
-        return keys, values
-
     def reserve(self, slots: int, length: int, like: tuple[Tensor, Tensor]) -> None:
         """Grows to (slots, length); ``like`` gives heads, dimensions, dtype and device when there is nothing yet."""
         self.keys = _resized(self.keys, slots, length, like[0])
         self.values = _resized(self.values, slots, length, like[1])
-        self.is_initialized = True
 
     def shrink(self, slots: int) -> None:
-        if self.is_initialized:
-            for name in ("keys", "values"):
+        for name in ("keys", "values"):
+            if getattr(self, name) is not None:  # memory may have ended between the two
                 self._shrink(name, slots)
 
     def _shrink(self, name: str, slots: int) -> None:
@@ -96,19 +63,6 @@ class _SlotLayer(CacheLayerMixin):
             kept = getattr(self, name)[:slots].cpu()
             setattr(self, name, None)
             setattr(self, name, kept.to(device))
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._span.length, 0
-
-    def get_seq_length(self) -> int:
-        return max(0, self._span.length - 1)
-
-    def get_max_length(self) -> int:
-        return -1
-
-    def get_max_cache_shape(self) -> int:
-        """What transformers up to 5.12 calls `get_max_length`."""
-        return self.get_max_length()
 
 
 def _resized(old: Tensor | None, slots: int, length: int, like: Tensor) -> Tensor:
@@ -124,24 +78,17 @@ def _resized(old: Tensor | None, slots: int, length: int, like: Tensor) -> Tenso
     return new
 
 
-class SlotCache(Cache):
-    """A transformers cache over slots. `span` says which slots the next forward pass decodes."""
+class SlotCache:
+    """The slots of one length class in all layers."""
 
     def __init__(self, num_layers: int, longest: int) -> None:
-        self._span = _Span()
+        self.layers = [SlotLayer() for _ in range(num_layers)]
         self._longest = longest
         """Positions that no slot needs more of."""
         self.slots = 0
         """Slots that there is room for."""
         self.capacity = 0
         """Positions that each slot has room for."""
-        self._slot_layers = [_SlotLayer(self._span) for _ in range(num_layers)]
-        super().__init__(layers=list(self._slot_layers))
-
-    def span(self, start: int, positions: Tensor, length: int) -> None:
-        """The next forward pass decodes slots from ``start`` on, one new token each at ``positions`` (rows,)."""
-        self._span.start, self._span.positions, self._span.length = start, positions, length
-        self._span.rows = torch.arange(len(positions), device=positions.device)
 
     def fitting(self, slots: int, length: int) -> int:
         """The capacity that `reserve` would give: what there is if it suffices and more slots would not waste it."""
@@ -160,13 +107,13 @@ class SlotCache(Cache):
         if length <= self.capacity:
             slots = max(slots, self.slots)
         length = self.fitting(slots, length)
-        for layer, tensors in zip(self._slot_layers, like.layers, strict=True):
+        for layer, tensors in zip(self.layers, like.layers, strict=True):
             layer.reserve(slots, length, tensors)
         self.slots, self.capacity = slots, length
 
     def shrink(self, slots: int) -> None:
         """Gives back the memory of all but the first ``slots`` slots."""
-        for layer in self._slot_layers:
+        for layer in self.layers:
             layer.shrink(slots)
         self.slots = min(slots, self.slots)
         if not self.slots:
@@ -174,7 +121,7 @@ class SlotCache(Cache):
 
     def copy(self, sources: list[int], destinations: list[int], length: int) -> None:
         """Copies the first ``length`` positions of slots to other slots; no destination is a source."""
-        for layer in self._slot_layers:
+        for layer in self.layers:
             for tensor in layer.tensors:
                 try:
                     tensor[destinations, :, :length] = tensor[sources, :, :length]
@@ -185,7 +132,7 @@ class SlotCache(Cache):
     def snapshot(self, slot: int, length: int, device: torch.device) -> Snapshot:
         """A copy of a slot's first ``length`` positions on ``device``, head by head: it takes no memory besides."""
         layers = []
-        for layer in self._slot_layers:
+        for layer in self.layers:
             keys, values = (
                 torch.stack([head[:length].to(device, copy=True) for head in tensor[slot]]) for tensor in layer.tensors
             )
@@ -194,6 +141,6 @@ class SlotCache(Cache):
 
     def restore(self, first: int, number: int, snapshot: Snapshot) -> None:
         """Writes a snapshot to so many slots, one behind the other."""
-        for layer, (keys, values) in zip(self._slot_layers, snapshot.layers, strict=True):
+        for layer, (keys, values) in zip(self.layers, snapshot.layers, strict=True):
             for tensor, saved in zip(layer.tensors, (keys, values), strict=True):
                 tensor[first : first + number, :, : saved.shape[1]] = saved

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine.float64 import in_float64
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Slot, length_class
 from eager_lmeval.engine.sampling import Sampling, read
-from eager_lmeval.engine.transformers.cache import SlotCache, Snapshot
+from eager_lmeval.engine.transformers.attention import Part, PassCache, attention_by_class, can_attend_by_class
+from eager_lmeval.engine.transformers.cache import Snapshot
 from eager_lmeval.engine.transformers.classes import SlotClasses
 from eager_lmeval.engine.transformers.memory import for_slots
 from eager_lmeval.engine.transformers.prefixes import Prefixes
@@ -42,6 +43,15 @@ EXACT_SHARE = 8
 MASK = Tensor | dict[str, Tensor]
 
 
+class _Row(NamedTuple):
+    """A row of a decode step: its slot, its newest token, and the positions before that."""
+
+    of_class: int
+    place: int
+    token: int
+    length: int
+
+
 class ModelRunner:
     """Runs a transformers causal LM over slots. Implements `engine.runner.Runner`.
 
@@ -54,6 +64,8 @@ class ModelRunner:
         self._autocast_dtype = autocast_dtype
         self._windows = _windows_by_type(_text_config(model))
         self._slots = SlotClasses(_text_config(model).num_hidden_layers)
+        self._cache = PassCache(_text_config(model).num_hidden_layers)
+        self._attends_by_class = can_attend_by_class(_unwrapped(model), _text_config(model))
         self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
         self._exact = Prefixes()
 
@@ -109,9 +121,7 @@ class ModelRunner:
         strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
         with self._running():
-            parts = []
-            for of_class, rows in groupby(zip(tokens, lengths, strict=True), lambda row: length_class(row[1] + 1)):
-                parts += self._decode_class(self._slots[of_class], list(rows), limit)
+            parts = [self._decode_pass(rows) for rows in self._passes(tokens, lengths, limit)]
             if first_logits:
                 parts.append(torch.stack(first_logits))
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
@@ -147,26 +157,52 @@ class ModelRunner:
             self._exact.keep(token_ids, cache, for_slots(self.device) // EXACT_SHARE)
             return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling, strata)[0]
 
-    def _decode_class(self, cache: SlotCache, rows: list[tuple[int, int]], limit: int) -> list[Tensor]:
-        """Logits of a class's rows, each a token and the length before it, in passes of equal size."""
-        passes = -(-len(rows) // limit)
-        size = -(-len(rows) // passes)
-        return [self._decode_span(cache, start, rows[start : start + size]) for start in range(0, len(rows), size)]
+    def _passes(self, tokens: list[int], lengths: list[int], limit: int) -> Iterator[list[_Row]]:
+        """Rows in forward passes of equal size: of all classes where attention can tell them apart, else of one."""
+        rows = []
+        for of_class, own in groupby(zip(tokens, lengths, strict=True), lambda row: length_class(row[1] + 1)):
+            rows += [_Row(of_class, place, *row) for place, row in enumerate(own)]
+        for _, group in groupby(rows, lambda row: 0 if self._attends_by_class else row.of_class):
+            together = list(group)
+            passes = -(-len(together) // limit)
+            size = -(-len(together) // passes)
+            yield from (together[start : start + size] for start in range(0, len(together), size))
 
-    def _decode_span(self, cache: SlotCache, start: int, rows: list[tuple[int, int]]) -> Tensor:
-        """Logits (rows, vocab) of slots ``start`` and on, each taking one token at its own position."""
-        tokens, lengths = zip(*rows, strict=True)
-        ids, positions = torch.tensor([tokens, lengths], device=self.device)  # (rows,) each
-        longest = max(lengths) + 1
-        cache.span(start, positions, longest)
-        mask = self._mask(positions, longest)
-        return self._forward(ids[:, None], positions[:, None], mask, cache, 1)[:, -1]
+    def _decode_pass(self, rows: list[_Row]) -> Tensor:
+        """Logits (rows, vocab) of rows that each take one token at its own position."""
+        ids, positions = torch.tensor([[row.token, row.length] for row in rows], device=self.device).T  # (rows,) each
+        parts, start = [], 0
+        for of_class, group in groupby(rows, lambda row: row.of_class):
+            own = list(group)
+            longest = max(row.length for row in own) + 1
+            parts.append(Part(self._slots[of_class], own[0].place, positions[start : start + len(own)], longest))
+            start += len(own)
+        self._cache.take(parts)
+        mask = self._mask(positions, self._cache.length)
+        if len(parts) == 1:
+            return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
+        with attention_by_class(_text_config(self._model)):
+            logits = self._forward(ids[:, None], positions[:, None], mask, self._cache, 1, slots=self._cache)[:, -1]
+        if self._cache.attended != len(self._cache.layers):
+            raise UsageError(
+                f"only {self._cache.attended} of {len(self._cache.layers)} layers of model type "
+                f"{_text_config(self._model).model_type!r} take their attention from transformers' registry; "
+                f"add attn_implementation=eager to --model_args"
+            )
+        return logits
 
     def _forward(
-        self, ids: Tensor, positions: Tensor, mask: MASK | None, cache: SlotCache | DynamicCache, keep: int | Tensor
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: MASK | None,
+        cache: PassCache | DynamicCache,
+        keep: int | Tensor,
+        **options: Any,
     ) -> Tensor:
         device = self.device
-        options = {"logits_to_keep": keep} if self._keeps_logits else {}
+        if self._keeps_logits:
+            options["logits_to_keep"] = keep
         logits: Tensor = self._model(
             input_ids=ids.to(device),
             position_ids=positions.to(device),

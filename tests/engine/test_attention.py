@@ -1,0 +1,102 @@
+"""Rows of several length classes in one forward pass, and models that cannot do that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model
+from transformers import FalconConfig, FalconForCausalLM, PreTrainedModel
+
+from eager_lmeval.algorithm.readout import Readout
+from eager_lmeval.engine import runner as runners
+from eager_lmeval.engine.runner import Slot
+from eager_lmeval.engine.sampling import Sampling
+from eager_lmeval.engine.transformers.attention import PassCache
+from eager_lmeval.engine.transformers.runner import ModelRunner
+from eager_lmeval.errors import UsageError
+
+LENGTHS = [2, 3, 7, 12, 14, 30]
+"""Of rows that stand on slots of four classes, where the shortest class ends at 4 positions."""
+
+
+def decoded(model: PreTrainedModel) -> list[Readout]:
+    """One step of rows that hold so many positions."""
+    runner = ModelRunner(model)
+    prefixes = runner.prefill([[1 + length] * length for length in LENGTHS])
+    runner.reserve([length + 1 for length in LENGTHS], len(LENGTHS))
+    places = dict.fromkeys(range(8), 0)
+    for length, prefix in zip(LENGTHS, prefixes, strict=True):
+        of_class = runners.length_class(length + 1)
+        runner.restore(Slot(of_class, places[of_class]), 1, prefix.snapshot)
+        places[of_class] += 1
+    return runner.decode([5] * len(LENGTHS), LENGTHS, [], np.full(len(LENGTHS), 0.4), Sampling(), len(LENGTHS))
+
+
+@pytest.fixture
+def short_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "SHORT", 4)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each decoding forward pass of the tiny llama."""
+    rows: list[int] = []
+    model = tiny_model("llama")
+    forward = model.forward
+
+    def counting(*args: object, **kwargs: object) -> object:
+        if kwargs["input_ids"].shape[1] == 1:  # type: ignore[attr-defined]
+            rows.append(len(kwargs["input_ids"]))  # type: ignore[arg-type]
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counting)
+    return rows
+
+
+@pytest.mark.usefixtures("short_classes")
+def test_rows_of_all_classes_take_one_forward_pass(passes: list[int]) -> None:
+    decoded(tiny_model("llama"))
+    assert passes == [6]
+
+
+@pytest.mark.usefixtures("short_classes")
+def test_rows_take_a_forward_pass_a_class_where_attention_cannot_tell_them_apart(
+    monkeypatch: pytest.MonkeyPatch, passes: list[int]
+) -> None:
+    monkeypatch.setattr(tiny_model("llama").config, "_attn_implementation", "eager")
+    decoded(tiny_model("llama"))
+    assert passes == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("model", ["llama", "mistral, all sliding", "gemma3, full and sliding"])
+def test_classes_show_in_no_readout(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    in_one_class = decoded(tiny_model(model))
+    monkeypatch.setattr(runners, "SHORT", 4)
+    for readout, expected in zip(decoded(tiny_model(model)), in_one_class, strict=True):
+        assert readout.token == expected.token
+        assert readout.entropy == pytest.approx(expected.entropy, abs=1e-5)
+
+
+@pytest.mark.usefixtures("short_classes")
+def test_the_models_own_attention_is_back_when_a_pass_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(PassCache, "attend", fail)
+    with pytest.raises(runners.OutOfMemory):
+        decoded(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.usefixtures("short_classes")
+def test_a_model_that_does_not_look_its_attention_up_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    config = FalconConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=False)
+    model = FalconForCausalLM(config).eval()
+    assert len(decoded(model)) == len(LENGTHS)
+    monkeypatch.setattr(FalconForCausalLM, "_supports_attention_backend", True)
+    with pytest.raises(UsageError, match=r"only 0 of 2 layers of model type 'falcon' .* add attn_implementation=eager"):
+        decoded(model)
