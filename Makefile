@@ -64,7 +64,7 @@ docs: .venv/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Built: build/site/index.html"
 
-# By its parts 15 to 20 minutes on 2 idle cores; docs/performance.md says what it measures.
+# Some 20 minutes on 2 idle cores; docs/performance.md says what it measures.
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
 

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")  # bars of loading between the rows of the table
 
 import numpy as np
 import torch
@@ -37,7 +38,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from throughput_models import random_model, real_logits, real_model
 from transformers import LogitsProcessor, LogitsProcessorList
-from transformers.utils import logging as transformers_logging
 
 from eager_lmeval import paths
 from eager_lmeval.algorithm.options import resolve
@@ -244,7 +244,7 @@ def part_generate(table: Table) -> None:
     """The best `generate(num_return_sequences=8)` over `parallel` with default options, the same tokens."""
     for name, model, number, longest, batches in (
         ("demo", EagerLM(pretrained="demo").model, 32, 120, (8, 16, 32)),
-        ("25M", random_model("25M"), 6, 64, (3, 6)),
+        ("25M", random_model("25M"), 4, 48, (4,)),
     ):
         lengths = DrawnLengths(longest)
         theirs = {batch: partial(generate, model, lengths, number, batch, longest) for batch in batches}
@@ -360,7 +360,8 @@ def part_strategies(table: Table) -> None:
     lm = EagerLM(pretrained="demo", max_sequences=16, max_rows=64, entropy_threshold=0.5)
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ("parallel none", *STRATEGIES)}
     rows = {}
-    for run in range(table.runs + 1):
+    lm.generate_until(clones(32, 1, strategy="parallel"), disable_tqdm=True)
+    for _ in range(table.runs):
         for name, found in runs.items():
             strategy, branching = name.split()
             options = {"strategy": strategy, "branching": branching, "respond": "vote", "verifier": "math"}
@@ -368,8 +369,7 @@ def part_strategies(table: Table) -> None:
             took = spent(partial(lm.generate_until, clones(32, 1, **options), disable_tqdm=True))
             pool = lm.get_model_info()["eager"]["pools"][-1]
             rows[name] = 64 * pool["engine"]["rows_in_use"]
-            if run:
-                found.append((*took, pool["tokens"]))
+            found.append((*took, pool["tokens"]))
     base = runs.pop("parallel none")
     for name, found in runs.items():
         ratios = [[a / b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in zip(found, base, strict=True)]
@@ -426,7 +426,7 @@ def part_flat(table: Table) -> None:
     """Microseconds per token over prompts, M and tokens, demo model at 16 rows."""
     runner = ModelRunner(EagerLM(pretrained="demo").model)
 
-    def measured(name: str, number: int, samples: int, longest: int, runs: int) -> None:
+    def measured(name: str, number: int, samples: int, longest: int) -> None:
         lengths, prompts = DrawnLengths(longest), prompts_of(number, 30, longest)
         tokens = sum(lengths.length(p, r) for p in range(number) for r in range(samples))
         found, counts = [], EngineCounts(0)
@@ -435,7 +435,7 @@ def part_flat(table: Table) -> None:
             nonlocal counts
             counts, _ = parallel(runner, lengths, prompts, samples, 16)
 
-        for _ in range(runs):
+        for _ in range(3 if tokens < 10_000 else 1):
             took = spent(decode)
             found.append((1e6 * took.wall_s / tokens, 1e6 * took.cpu_s / tokens))
         wall_us, cpu_us = np.median(found, axis=0)
@@ -443,11 +443,11 @@ def part_flat(table: Table) -> None:
         table.add("flat", name, us_a_token=float(wall_us), cpu_us_a_token=float(cpu_us), tokens=tokens, rows=rows)
 
     for number in (16, 64, 256, 512):
-        measured(f"{number} prompts x 4", number, 4, 100, 3)
+        measured(f"{number} prompts x 4", number, 4, 100)
     for samples in (4, 16, 64):
-        measured(f"32 prompts x {samples}", 32, samples, 100, 3)
+        measured(f"32 prompts x {samples}", 32, samples, 100)
     for longest in (200, 1000, 4000):
-        measured(f"8 prompts x 8, up to {longest} tokens", 8, 8, longest, 1 if longest > 1000 else 3)
+        measured(f"4 prompts x 8, up to {longest} tokens", 4, 8, longest)
 
 
 LONGEST = 1024
@@ -528,7 +528,6 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
-    transformers_logging.disable_progress_bar()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # that strategy=eager is given labels
     table = Table(args.runs)
     for part in args.only:
