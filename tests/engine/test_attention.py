@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import tiny_model
-from transformers import FalconConfig, FalconForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, DiffLlamaConfig, FalconConfig, PreTrainedModel
 
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine import runner as runners
@@ -14,7 +14,6 @@ from eager_lmeval.engine.runner import Slot
 from eager_lmeval.engine.sampling import Sampling
 from eager_lmeval.engine.transformers.attention import PassCache
 from eager_lmeval.engine.transformers.runner import ModelRunner
-from eager_lmeval.errors import UsageError
 
 LENGTHS = [2, 3, 7, 12, 14, 30]
 """Of rows that stand on slots of four classes, where the shortest class ends at 4 positions."""
@@ -91,12 +90,25 @@ def test_the_models_own_attention_is_back_when_a_pass_has_failed(monkeypatch: py
     assert model.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.usefixtures("short_classes")
-def test_a_model_that_does_not_look_its_attention_up_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+UNLIKE = {
+    "does not look up the attention of all its layers": FalconConfig(**SMALL, alibi=False),
+    "changes keys and values after they were cached": DiffLlamaConfig(**SMALL, intermediate_size=48),
+}
+
+
+@pytest.mark.parametrize("reason", UNLIKE)
+def test_a_model_whose_attention_reads_other_things_than_slots_takes_a_pass_a_class_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
     torch.manual_seed(0)
-    config = FalconConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=False)
-    model = FalconForCausalLM(config).eval()
-    assert len(decoded(model)) == len(LENGTHS)
-    monkeypatch.setattr(FalconForCausalLM, "_supports_attention_backend", True)
-    with pytest.raises(UsageError, match=r"only 0 of 2 layers of model type 'falcon' .* add attn_implementation=eager"):
-        decoded(model)
+    model = AutoModelForCausalLM.from_config(UNLIKE[reason], attn_implementation="sdpa").eval()
+    monkeypatch.setattr(type(model), "_supports_attention_backend", True)
+    in_one_class = decoded(model)
+    assert not caplog.messages
+    monkeypatch.setattr(runners, "SHORT", 4)
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        found = decoded(model)
+    assert [readout.token for readout in found] == [readout.token for readout in in_one_class]
+    assert [message for message in caplog.messages if reason in message] == caplog.messages
+    assert len(caplog.messages) == 1

@@ -1,8 +1,11 @@
 """One forward pass over rows of several length classes: attention reads the rows of each class from its own slots.
 
 transformers looks a model's attention function up by a name. Under the one that is registered here, `sdpa` runs once a
-class; all that a layer does besides is done for all rows at once. The function finds the slots by an argument that
-models hand on to their attention, which is how vLLM's kernels find theirs in models of transformers.
+class; all that a layer does besides is done for all rows at once. vLLM reaches models of transformers in the same way,
+through arguments that models hand on; not all of them do, so here the function finds the slots in a context.
+
+A model may do something to keys and values between its cache and its attention. Then what stands in the slots is not
+what it attends to, and `NotByClass` says so.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -20,9 +24,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from eager_lmeval.engine.transformers.cache import SlotCache
 
-__all__ = ["Part", "PassCache", "attention_by_class", "can_attend_by_class"]
+__all__ = ["NotByClass", "Part", "PassCache", "attention_by_class", "can_attend_by_class"]
 
 NAME = "eager_lmeval_by_class"
+
+
+class NotByClass(RuntimeError):
+    """The model's attention cannot be taken class by class after all. The message goes on after its name."""
 
 
 class Part(NamedTuple):
@@ -40,18 +48,18 @@ class PassCache(Cache):
     """What a forward pass sees of the slots: a transformers cache of the rows that `take` has named.
 
     Of one class: any model reads its keys and values. Of several: those that `can_attend_by_class`, under
-    `attention_by_class` and with this cache as ``slots``.
+    `attention_by_class`.
     """
 
     def __init__(self, num_layers: int) -> None:
         self.parts: list[Part] = []
-        self.attended = 0
-        """Layers of the pass that have attended class by class."""
+        self._handed_out: dict[int, tuple[tuple[int, torch.Size], ...]] = {}
+        """What the model was given of several parts, by layer, until its attention has brought it back."""
         super().__init__(layers=[_PassLayer(self, layer) for layer in range(num_layers)])
 
     def take(self, parts: Seq[Part]) -> None:
         """The next forward pass decodes the rows of these parts, in this order."""
-        self.parts, self.attended = list(parts), 0
+        self.parts = list(parts)
         self._rows = [torch.arange(len(part.positions), device=part.positions.device) for part in parts]
 
     @property
@@ -68,13 +76,24 @@ class PassCache(Cache):
             views.append((keys, values))
         return views
 
-    def attend(self, module: Any, query: Tensor, mask: Tensor, **options: Any) -> Tensor:
-        """`sdpa` of each part's rows (rows, heads, 1, head_dim) over its slots."""
-        self.attended += 1
+    def hand_out(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Stands for the rows' keys and values, which are in several tensors: new ones in the longest part's shape."""
+        shape = (-1, -1, self.length, -1)
+        stands = keys.expand(shape), values.expand(shape)
+        self._handed_out[layer] = _identities(*stands)
+        return stands
+
+    def attend(self, module: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, **options: Any) -> Tensor:
+        """`sdpa` of each part's rows (rows, heads, 1, head_dim) over its slots, for what `hand_out` has returned.
+
+        Raises NotByClass for anything else.
+        """
+        if self._handed_out.pop(module.layer_idx, None) != _identities(keys, values):
+            raise NotByClass("changes keys and values after they were cached")
         sdpa, sizes = ALL_ATTENTION_FUNCTIONS["sdpa"], [len(part.positions) for part in self.parts]
         outputs = [
-            sdpa(module, own_query, keys, values, own_mask[..., : keys.shape[2]], **options)[0]
-            for own_query, own_mask, (keys, values) in zip(
+            sdpa(module, own_query, own_keys, own_values, own_mask[..., : own_keys.shape[2]], **options)[0]
+            for own_query, own_mask, (own_keys, own_values) in zip(
                 torch.split(query, sizes), torch.split(mask, sizes), self.views(module.layer_idx), strict=True
             )
         ]
@@ -94,8 +113,7 @@ class _PassLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Writes one position a row, in place. States are (rows, kv_heads, 1, head_dim).
 
-        Returns what the rows of one part can see; where there are several, states of the longest one's shape, for
-        models that look at it: `PassCache.attend` reads the slots.
+        Returns what the rows of one part can see; where there are several, what `PassCache.attend` takes.
         """
         views, start = self._cache.views(self._layer), 0
         for part, row, held in zip(self._cache.parts, self._cache._rows, views, strict=True):
@@ -105,8 +123,7 @@ class _PassLayer(CacheLayerMixin):
                 tensor[place, :, position] = states[own, :, 0].to(tensor.dtype)  # autocast makes them of several dtypes
         if len(views) == 1:
             return views[0]
-        shape = (-1, -1, self._cache.length, -1)
-        return key_states.expand(shape), value_states.expand(shape)
+        return self._cache.hand_out(self._layer, key_states, value_states)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._cache.length, 0
@@ -122,10 +139,19 @@ class _PassLayer(CacheLayerMixin):
         return self.get_max_length()
 
 
+_decoding: ContextVar[PassCache] = ContextVar("decoding")
+"""The cache of the forward pass that is under way."""
+
+
+def _identities(*tensors: Tensor) -> tuple[tuple[int, torch.Size], ...]:
+    """Equal for the same tensors as long as they live."""
+    return tuple((tensor.data_ptr(), tensor.shape) for tensor in tensors)
+
+
 def _attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, slots: PassCache, **options: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
 ) -> tuple[Tensor, None]:
-    return slots.attend(module, query, attention_mask, **options), None
+    return _decoding.get().attend(module, query, key, value, attention_mask, **options), None
 
 
 AttentionInterface.register(NAME, _attend)
@@ -137,11 +163,18 @@ def can_attend_by_class(model: PreTrainedModel, config: PreTrainedConfig) -> boo
 
 
 @contextmanager
-def attention_by_class(config: PreTrainedConfig) -> Iterator[None]:
-    """Within it, the attention of models with this config is that of `PassCache.attend`."""
-    before = config._attn_implementation
+def attention_by_class(config: PreTrainedConfig, cache: PassCache) -> Iterator[None]:
+    """Within it, the attention of models with this config is the cache's `PassCache.attend`.
+
+    Raises NotByClass where a layer has asked for something else, or not for all that it was given.
+    """
+    before, token = config._attn_implementation, _decoding.set(cache)
     config._attn_implementation = NAME
+    cache._handed_out.clear()
     try:
         yield
     finally:
         config._attn_implementation = before
+        _decoding.reset(token)
+    if cache._handed_out:
+        raise NotByClass("does not look up the attention of all its layers")

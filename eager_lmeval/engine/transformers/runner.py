@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,13 @@ from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine.float64 import in_float64
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Slot, length_class
 from eager_lmeval.engine.sampling import Sampling, read
-from eager_lmeval.engine.transformers.attention import Part, PassCache, attention_by_class, can_attend_by_class
+from eager_lmeval.engine.transformers.attention import (
+    NotByClass,
+    Part,
+    PassCache,
+    attention_by_class,
+    can_attend_by_class,
+)
 from eager_lmeval.engine.transformers.cache import Snapshot
 from eager_lmeval.engine.transformers.classes import SlotClasses
 from eager_lmeval.engine.transformers.memory import for_slots
@@ -30,6 +37,8 @@ from eager_lmeval.engine.transformers.prefixes import Prefixes
 from eager_lmeval.errors import UsageError
 
 __all__ = ["ModelRunner", "require_supported"]
+
+log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 ATTENTION = ("sdpa", "eager")
 """Attention implementations that take the explicit masks of a decode step."""
@@ -121,7 +130,7 @@ class ModelRunner:
         strata: NDArray[np.int64] | None = None,
     ) -> list[Readout]:
         with self._running():
-            parts = [self._decode_pass(rows) for rows in self._passes(tokens, lengths, limit)]
+            parts = self._decode_rows(tokens, lengths, limit)
             if first_logits:
                 parts.append(torch.stack(first_logits))
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
@@ -157,6 +166,18 @@ class ModelRunner:
             self._exact.keep(token_ids, cache, for_slots(self.device) // EXACT_SHARE)
             return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling, strata)[0]
 
+    def _decode_rows(self, tokens: list[int], lengths: list[int], limit: int) -> list[Tensor]:
+        """Logits of rows that hold so many positions and take these tokens, a tensor (rows, vocab) a forward pass."""
+        try:
+            return [self._decode_pass(rows) for rows in self._passes(tokens, lengths, limit)]
+        except NotByClass as reason:
+            log.warning(
+                "model type %r %s; from now on, rows of each length class take a forward pass of their own",
+                *(_text_config(self._model).model_type, reason),
+            )
+        self._attends_by_class = False
+        return self._decode_rows(tokens, lengths, limit)
+
     def _passes(self, tokens: list[int], lengths: list[int], limit: int) -> Iterator[list[_Row]]:
         """Rows in forward passes of equal size: of all classes where attention can tell them apart, else of one."""
         rows = []
@@ -181,28 +202,14 @@ class ModelRunner:
         mask = self._mask(positions, self._cache.length)
         if len(parts) == 1:
             return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
-        with attention_by_class(_text_config(self._model)):
-            logits = self._forward(ids[:, None], positions[:, None], mask, self._cache, 1, slots=self._cache)[:, -1]
-        if self._cache.attended != len(self._cache.layers):
-            raise UsageError(
-                f"only {self._cache.attended} of {len(self._cache.layers)} layers of model type "
-                f"{_text_config(self._model).model_type!r} take their attention from transformers' registry; "
-                f"add attn_implementation=eager to --model_args"
-            )
-        return logits
+        with attention_by_class(_text_config(self._model), self._cache):
+            return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
 
     def _forward(
-        self,
-        ids: Tensor,
-        positions: Tensor,
-        mask: MASK | None,
-        cache: PassCache | DynamicCache,
-        keep: int | Tensor,
-        **options: Any,
+        self, ids: Tensor, positions: Tensor, mask: MASK | None, cache: PassCache | DynamicCache, keep: int | Tensor
     ) -> Tensor:
         device = self.device
-        if self._keeps_logits:
-            options["logits_to_keep"] = keep
+        options = {"logits_to_keep": keep} if self._keeps_logits else {}
         logits: Tensor = self._model(
             input_ids=ids.to(device),
             position_ids=positions.to(device),
