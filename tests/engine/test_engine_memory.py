@@ -49,6 +49,7 @@ UNDER_PRESSURE = {
     strategy=st.sampled_from(["parallel", "adapt", "adapt, systematic"]),
 )
 @example(failures={1, 3}, call=None, strategy="parallel")  # rows of one growth are parked twice before any comes back
+@example(failures={1, 2}, call="prefill", strategy="adapt, systematic")  # alone, a prompt does not fit
 def test_running_out_of_memory_shows_in_no_tree(
     trees_with_memory: dict[str, PoolResult], failures: set[int], call: str | None, strategy: str
 ) -> None:
@@ -59,7 +60,7 @@ def test_running_out_of_memory_shows_in_no_tree(
     try:
         result = grow_pool(prompts_of(options, 7), options, engine)
     except UsageError:
-        assert engine.limit == 1
+        assert engine.limit == 1 or not (engine.in_use or runner.slots.total()), "there was something left to give up"
         return
     assert sequences_of(result) == sequences_of(expected)
     assert [tree.prefill_tokens for tree in result.trees] == [tree.prefill_tokens for tree in expected.trees]
