@@ -75,6 +75,13 @@ def spent(act: Callable[[], object]) -> Spent:
     return Spent(time.perf_counter() - wall, time.process_time() - cpu)
 
 
+def medians(side: str, runs: Seq[Spent]) -> dict[str, float]:
+    return {
+        f"{side}_wall_s": statistics.median(run.wall_s for run in runs),
+        f"{side}_cpu_s": statistics.median(run.cpu_s for run in runs),
+    }
+
+
 @dataclass
 class Table:
     """What is printed as it comes, and in the end as JSON."""
@@ -94,8 +101,8 @@ class Table:
             wall_ratio=statistics.median(a.wall_s / b.wall_s for a, b in pairs),
             cpu_ratio=statistics.median(a.cpu_s / b.cpu_s for a, b in pairs),
             target=target,
-            first_cpu_s=statistics.median(a.cpu_s for a, _ in pairs),
-            second_cpu_s=statistics.median(b.cpu_s for _, b in pairs),
+            **medians("first", [a for a, _ in pairs]),
+            **medians("second", [b for _, b in pairs]),
         )
 
     def add(self, part: str, name: str, **figures: Any) -> None:
@@ -195,15 +202,15 @@ def part_step(table: Table) -> None:
             found = []
             for _ in range(table.runs):
                 ours = step_seconds(ModelRunner(model), rows, steps)
-                found.append((*ours, *np.median([spent(forward) for _ in range(steps - 2)], axis=0)))
+                found.append((ours, Spent(*np.median([spent(forward) for _ in range(steps - 2)], axis=0))))
             table.add(
                 "step",
                 f"{name}, {rows} rows, top_p",
-                wall_ratio=statistics.median(a / b for a, _, b, _ in found),
-                cpu_ratio=statistics.median(a / b for _, a, _, b in found),
+                wall_ratio=statistics.median(a.wall_s / b.wall_s for a, b in found),
+                cpu_ratio=statistics.median(a.cpu_s / b.cpu_s for a, b in found),
                 target="<= 1.15",
-                first_cpu_s=statistics.median(a for _, a, _, _ in found),
-                second_cpu_s=statistics.median(b for _, _, _, b in found),
+                **medians("first", [a for a, _ in found]),
+                **medians("second", [b for _, b in found]),
             )
 
 
@@ -429,17 +436,13 @@ def part_flat(table: Table) -> None:
     def measured(name: str, number: int, samples: int, longest: int) -> None:
         lengths, prompts = DrawnLengths(longest), prompts_of(number, 30, longest)
         tokens = sum(lengths.length(p, r) for p in range(number) for r in range(samples))
-        found, counts = [], EngineCounts(0)
+        counts: list[EngineCounts] = []
 
         def decode() -> None:
-            nonlocal counts
-            counts, _ = parallel(runner, lengths, prompts, samples, 16)
+            counts.append(parallel(runner, lengths, prompts, samples, 16)[0])
 
-        for _ in range(3 if tokens < 10_000 else 1):
-            took = spent(decode)
-            found.append((1e6 * took.wall_s / tokens, 1e6 * took.cpu_s / tokens))
-        wall_us, cpu_us = np.median(found, axis=0)
-        rows = counts.rows_used / counts.steps
+        wall_us, cpu_us = 1e6 * np.median([spent(decode) for _ in range(3 if tokens < 10_000 else 1)], axis=0) / tokens
+        rows = counts[0].rows_used / counts[0].steps
         table.add("flat", name, us_a_token=float(wall_us), cpu_us_a_token=float(cpu_us), tokens=tokens, rows=rows)
 
     for number in (16, 64, 256, 512):
@@ -520,6 +523,15 @@ PARTS = {
 }
 
 
+def processor() -> str:
+    """Its name where Linux says it, its architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts (default all)")
@@ -537,7 +549,7 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "threads": args.threads,
         "load": os.getloadavg()[0],
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "torch": torch.__version__,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ def decoded(model: PreTrainedModel) -> list[Readout]:
     runner = ModelRunner(model)
     prefixes = runner.prefill([[1 + length] * length for length in LENGTHS])
     runner.reserve([length + 1 for length in LENGTHS], len(LENGTHS))
-    places = dict.fromkeys(range(8), 0)
+    places: Counter[int] = Counter()
     for length, prefix in zip(LENGTHS, prefixes, strict=True):
         of_class = runners.length_class(length + 1)
         runner.restore(Slot(of_class, places[of_class]), 1, prefix.snapshot)

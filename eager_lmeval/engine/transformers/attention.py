@@ -53,8 +53,9 @@ class PassCache(Cache):
 
     def __init__(self, num_layers: int) -> None:
         self.parts: list[Part] = []
-        self._handed_out: dict[int, tuple[tuple[int, torch.Size], ...]] = {}
-        """What the model was given of several parts, by layer, until its attention has brought it back."""
+        self._handed_out: dict[int, tuple[Tensor, Tensor]] = {}
+        """What the model was given of several parts, by layer, until its attention has brought it back. Kept, so that
+        nothing else can come to stand at the same address."""
         super().__init__(layers=[_PassLayer(self, layer) for layer in range(num_layers)])
 
     def take(self, parts: Seq[Part]) -> None:
@@ -79,16 +80,15 @@ class PassCache(Cache):
     def hand_out(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stands for the rows' keys and values, which are in several tensors: new ones in the longest part's shape."""
         shape = (-1, -1, self.length, -1)
-        stands = keys.expand(shape), values.expand(shape)
-        self._handed_out[layer] = _identities(*stands)
-        return stands
+        self._handed_out[layer] = keys.expand(shape), values.expand(shape)
+        return self._handed_out[layer]
 
     def attend(self, module: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, **options: Any) -> Tensor:
         """`sdpa` of each part's rows (rows, heads, 1, head_dim) over its slots, for what `hand_out` has returned.
 
         Raises NotByClass for anything else.
         """
-        if self._handed_out.pop(module.layer_idx, None) != _identities(keys, values):
+        if _identities(*self._handed_out.pop(module.layer_idx, ())) != _identities(keys, values):
             raise NotByClass("changes keys and values after they were cached")
         sdpa, sizes = ALL_ATTENTION_FUNCTIONS["sdpa"], [len(part.positions) for part in self.parts]
         outputs = [
@@ -144,7 +144,7 @@ _decoding: ContextVar[PassCache] = ContextVar("decoding")
 
 
 def _identities(*tensors: Tensor) -> tuple[tuple[int, torch.Size], ...]:
-    """Equal for the same tensors as long as they live."""
+    """Equal for the same tensors, and for views of all of them."""
     return tuple((tensor.data_ptr(), tensor.shape) for tensor in tensors)
 
 
