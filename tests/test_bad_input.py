@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from eager_lmeval import paths
-from eager_lmeval.engine.transformers.runner import require_supported
+from eager_lmeval.engine.transformers.support import require_supported
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
 

@@ -32,7 +32,7 @@ from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.runner import Slot
-from eager_lmeval.engine.transformers.runner import require_supported
+from eager_lmeval.engine.transformers.support import require_supported
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.run import grow_pool
 

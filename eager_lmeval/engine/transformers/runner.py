@@ -1,10 +1,9 @@
-"""The tensors of the transformers engine: prefill, decode over slots, and what a model must be for that."""
+"""The tensors of the transformers engine: prefill, and decode over slots."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
@@ -34,14 +33,11 @@ from eager_lmeval.engine.transformers.cache import Snapshot
 from eager_lmeval.engine.transformers.classes import SlotClasses
 from eager_lmeval.engine.transformers.memory import for_slots
 from eager_lmeval.engine.transformers.prefixes import Prefixes
-from eager_lmeval.errors import UsageError
+from eager_lmeval.engine.transformers.support import require_supported, text_config, unwrapped
 
-__all__ = ["ModelRunner", "require_supported"]
+__all__ = ["ModelRunner"]
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
-
-ATTENTION = ("sdpa", "eager")
-"""Attention implementations that take the explicit masks of a decode step."""
 
 EXACT_SPAN = 512
 """Positions that a float64 pass takes at once, which bounds the memory of its attention."""
@@ -71,11 +67,11 @@ class ModelRunner:
         require_supported(model, max_length)
         self._model = model
         self._autocast_dtype = autocast_dtype
-        self._windows = _windows_by_type(_text_config(model))
-        self._slots = SlotClasses(_text_config(model).num_hidden_layers)
-        self._cache = PassCache(_text_config(model).num_hidden_layers)
-        self._attends_by_class = can_attend_by_class(_unwrapped(model), _text_config(model))
-        self._keeps_logits = "logits_to_keep" in inspect.signature(_unwrapped(model).forward).parameters
+        self._windows = _windows_by_type(text_config(model))
+        self._slots = SlotClasses(text_config(model).num_hidden_layers)
+        self._cache = PassCache(text_config(model).num_hidden_layers)
+        self._attends_by_class = can_attend_by_class(unwrapped(model), text_config(model))
+        self._keeps_logits = "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
         self._exact = Prefixes()
 
     @property
@@ -173,7 +169,7 @@ class ModelRunner:
         except NotByClass as reason:
             log.warning(
                 "model type %r %s; from now on, rows of each length class take a forward pass of their own",
-                *(_text_config(self._model).model_type, reason),
+                *(text_config(self._model).model_type, reason),
             )
         self._attends_by_class = False
         return self._decode_rows(tokens, lengths, limit)
@@ -202,7 +198,7 @@ class ModelRunner:
         mask = self._mask(positions, self._cache.length)
         if len(parts) == 1:
             return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
-        with attention_by_class(_text_config(self._model), self._cache):
+        with attention_by_class(text_config(self._model), self._cache):
             return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
 
     def _forward(
@@ -278,77 +274,6 @@ def _translated_memory_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(str(error).partition("\n")[0]) from error
-
-
-def require_supported(model: PreTrainedModel, max_length: int = 0) -> None:
-    """Raises UsageError, with the reason and what to use instead, for a model that slots cannot serve.
-
-    ``max_length`` is the most positions that a row will have.
-    """
-    config = _text_config(model)
-    name = config.model_type
-    if model.config.is_encoder_decoder:
-        raise UsageError(
-            f"model type {name!r} is an encoder-decoder; eager grows trees with causal language models only: "
-            f"take a decoder-only model, or --model hf for this one"
-        )
-    if reason := _cannot_serve(model, config):
-        raise UsageError(
-            f"model type {name!r} has {reason}; eager serves full and sliding attention, one key-value cache a layer: "
-            f"take such a model, or --model hf for this one"
-        )
-    switch = _rope_switch(config)
-    if max_length > switch:
-        raise UsageError(
-            f"model type {name!r} changes its rotary frequencies for the whole batch when one row passes {switch} "
-            f"positions, so a row's tokens would depend on its neighbours; give max_length={switch} in --model_args, "
-            f"or take a model with fixed frequencies (such as yarn or linear)"
-        )
-    if config._attn_implementation not in ATTENTION:
-        raise UsageError(
-            f"attention implementation {config._attn_implementation!r} takes no explicit masks; "
-            f"add attn_implementation=sdpa (or eager) to --model_args"
-        )
-
-
-def _rope_switch(config: PreTrainedConfig) -> float:
-    """Positions beyond which transformers computes rotary frequencies by the batch's longest row; inf: never."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    switches = [math.inf]
-    for parameters in (rope, *rope.values()):  # some models nest them by layer type
-        kind = parameters.get("rope_type") if isinstance(parameters, dict) else None
-        if kind == "longrope":
-            switches.append(parameters["original_max_position_embeddings"])
-        elif kind == "dynamic":
-            switches.append(config.max_position_embeddings)
-    return min(switches)
-
-
-def _cannot_serve(model: PreTrainedModel, config: PreTrainedConfig) -> str | None:
-    """What of a model slots cannot serve, if there is anything."""
-    others = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
-    if others or getattr(config, "attention_chunk_size", None):
-        return (
-            f"layers that cannot fork by copying keys and values ({', '.join(sorted(others)) or 'chunked attention'})"
-        )
-    if getattr(model, "_is_stateful", False):
-        return "a recurrent state, which cannot fork by copying keys and values"
-    if "local" in getattr(config, "attention_layers", []):  # GPT-Neo masks by the batch's longest row
-        return "local attention whose masks take all rows to be equally long"
-    if config.model_type == "bloom" or getattr(config, "alibi", False):
-        return "attention biases (ALiBi) that are computed from two-dimensional masks"
-    if getattr(config, "num_kv_shared_layers", 0):
-        return "layers that share their keys and values"
-    return None
-
-
-def _unwrapped(model: Any) -> Any:
-    """The model inside PEFT's, whose own `forward` takes whatever comes."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
-    return model.config.get_text_config(decoder=True)
 
 
 def _windows_by_type(config: PreTrainedConfig) -> dict[str, int | None]:
