@@ -44,7 +44,7 @@ from vllm import EngineArgs  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
 from eager_lmeval.engine.vllm.orphans import announce  # noqa: E402
-from eager_lmeval.pools.served import ServedDecoding, arguments_for  # noqa: E402
+from eager_lmeval.pools.vllm_decoding import ServedDecoding, arguments_for  # noqa: E402
 
 __all__ = ["EagerVLLM", "own_devices"]
 

@@ -14,8 +14,8 @@ from lm_eval.scorers import ScoredDoc
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.scorers import TableScorer
-from eager_lmeval.pools.instances import COLUMN
 from eager_lmeval.pools.labels import render_label
+from eager_lmeval.pools.marks import COLUMN
 from eager_lmeval.scores.metrics import Tie
 from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant, warn_of_dependent_draws
 from eager_lmeval.verify import get_verifier

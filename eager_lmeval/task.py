@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.tasks import GenerateTask
-from eager_lmeval.pools.instances import COLUMN, ask_for_trees
 from eager_lmeval.pools.labels import render_label
+from eager_lmeval.pools.marks import COLUMN, ask_for_trees
 from eager_lmeval.scores.scoring import (
     Metric,
     Rules,

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eager_lmeval.commands.runs import find_runs, iter_samples
+from eager_lmeval.runs.run import find_runs, iter_samples
+from eager_lmeval.runs.samples import Sample
 from eager_lmeval.scores.metrics import Vote, consensus, pass_at_max, pass_rate
-from eager_lmeval.scores.samples import Sample
 from eager_lmeval.scores.scoring import Rules, answer_text, verifier_of
 
 SCORES = ("pass@max", "cons@max", "cons_w@max", "pass_rate", "pass_rate_w", "tokens", "sequences")

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from eager_lmeval import __version__, paths
 from eager_lmeval.commands import demo, export, rescore, task
 from eager_lmeval.commands.calibrate import command as calibrate
-from eager_lmeval.commands.compare import command as compare
+from eager_lmeval.commands.gate import compare, track
 from eager_lmeval.commands.leaderboard import command as leaderboard
 from eager_lmeval.commands.report import command as report
 from eager_lmeval.commands.sweep import command as sweep
-from eager_lmeval.commands.track import command as track
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:

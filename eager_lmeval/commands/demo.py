@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from eager_lmeval import paths
-from eager_lmeval.commands.amounts import argument, count, listed, path_argument
+from eager_lmeval.commands.arguments import argument, count, listed, path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _new_file(folder: Path, known: set[Path]) -> Path:
 
 def _row(results_file: Path) -> CurvePoint:
     from eager_lmeval.commands.curve import CurvePoint
-    from eager_lmeval.commands.runs import read_run
+    from eager_lmeval.runs.run import read_run
 
     results = read_run(results_file)
     (pool,) = results.pools(TASK)

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_lmeval.commands.amounts import add_runs, path_argument
+from eager_lmeval.commands.arguments import add_runs, path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from eager_lmeval.commands.runs import Run
-    from eager_lmeval.scores.samples import Sample
+    from eager_lmeval.runs.run import Run
+    from eager_lmeval.runs.samples import Sample
 
 __all__ = ["COLUMNS", "add_parser", "run"]
 
@@ -44,8 +44,8 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the table; UsageError if the runs cannot be read, have no sequences, or the name says no format."""
-    from eager_lmeval.commands.runs import find_runs
     from eager_lmeval.commands.writing import print_text
+    from eager_lmeval.runs.run import find_runs
 
     writers = {".parquet": _write_parquet, ".csv": _write_csv}
     write = writers.get(args.output.suffix)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    from eager_lmeval.commands.runs import RunName, iter_samples
+    from eager_lmeval.runs.run import RunName, iter_samples
 
     newest: dict[tuple[Path, str, str], Run] = {}
     for one in runs:  # of one run, what was rescored comes after the original
@@ -81,7 +81,7 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 def _of_document(sample: Sample) -> Iterator[dict[str, Any]]:
     from eager_lmeval.algorithm.tree import parent_path
-    from eager_lmeval.commands.grading import graded_again
+    from eager_lmeval.runs.documents import graded_again
 
     tree = sample.tree
     if tree is None:

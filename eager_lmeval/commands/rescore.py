@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eager_lmeval import __version__
-from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.commands.arguments import path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from eager_lmeval.scores.regrade import Regraded
+    from eager_lmeval.runs.regrade import Regraded
 
 __all__ = ["add_parser", "run"]
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _by_run(paths: Sequence[Path], output: Path | None) -> list[_Logged]:
     """Files of one folder and date are one run's; UsageError before anything is written."""
-    from eager_lmeval.commands.runs import RunName
+    from eager_lmeval.runs.run import RunName
 
     now = datetime.now().isoformat().replace(":", "-")
     found: dict[tuple[Path, str], list[tuple[Path, RunName]]] = {}
@@ -116,9 +116,9 @@ def _check(path: Path) -> None:
 
 def _rescore(logged: _Logged, may_run_code: bool) -> None:
     """Grades all samples of a run, and only then puts the new files into their places."""
-    from eager_lmeval.commands.runs import read_run
     from eager_lmeval.commands.writing import save_text
-    from eager_lmeval.scores.regrade import regrade
+    from eager_lmeval.runs.regrade import regrade
+    from eager_lmeval.runs.run import read_run
 
     run = read_run(logged.original) if logged.original else None
     original = run.results if run else {}
@@ -194,8 +194,8 @@ def _entries(one: Regraded, original: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print(one: Regraded) -> None:
-    from eager_lmeval.commands.runs import is_companion
-    from eager_lmeval.scores.regrade import same
+    from eager_lmeval.runs.regrade import same
+    from eager_lmeval.runs.run import is_companion
 
     if not one.before:
         print(f"{one.task}: {one.documents} documents graded, which the run had left ungraded")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.commands.arguments import path_argument
 from eager_lmeval.errors import UsageError, near_name
 
 if TYPE_CHECKING:

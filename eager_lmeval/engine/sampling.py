@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from eager_lmeval.algorithm.readout import Readout, Stratum
-from eager_lmeval.engine.cuts import cut
 from eager_lmeval.engine.ties import entropy_margin, near_boundary, near_order
+from eager_lmeval.engine.truncation import cut
 
 __all__ = ["Sampling", "draw", "passes", "read", "top_k_entropy"]
 

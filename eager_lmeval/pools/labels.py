@@ -13,7 +13,7 @@ from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.templates import environment
-from eager_lmeval.pools.instances import COLUMN
+from eager_lmeval.pools.marks import COLUMN
 from eager_lmeval.verify import Verifier, get_verifier
 
 __all__ = ["document_options", "make_judge", "read_labels", "render_label"]

@@ -19,20 +19,20 @@ from eager_lmeval import __version__
 from eager_lmeval.algorithm.options import Options, none_words, resolve
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence
-from eager_lmeval.engine.token_texts import TokenTexts
 from eager_lmeval.errors import UsageError, near_name
+from eager_lmeval.harness.loglikelihood_cache import keep_out_texts
 from eager_lmeval.journal.identity import prompt_key
 from eager_lmeval.journal.journal import Journal
-from eager_lmeval.journal.shelf import NO_SHELF, Shelf, open_shelves
+from eager_lmeval.journal.pool_journal import NO_SHELF, Shelf, open_shelves
 from eager_lmeval.pools.decoding import Decoding, PoolEngine
-from eager_lmeval.pools.instances import UPPER_BOUND, LabelMarks
 from eager_lmeval.pools.labels import make_judge, read_labels
-from eager_lmeval.pools.loglikelihood_cache import keep_out_texts
+from eager_lmeval.pools.marks import UPPER_BOUND, LabelMarks
 from eager_lmeval.pools.progress import Progress
 from eager_lmeval.pools.record import Spent, pool_record, settings, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.pools.response import TreeRecord, deal
 from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
+from eager_lmeval.pools.token_texts import TokenTexts
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
 from eager_lmeval.processes.failures import announce_uncaught, end_interrupted_in_one_line, failing_together
 from eager_lmeval.processes.ranks import HARNESS, ProcessGroup, Ranks

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from eager_lmeval.algorithm.options import Options, contradictions, overridden, resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.errors import UsageError
-from eager_lmeval.pools.instances import reads_tree
 from eager_lmeval.pools.labels import document_options
+from eager_lmeval.pools.marks import reads_tree
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -17,7 +17,7 @@ from eager_lmeval.algorithm.strategy import Judge, Standing, Summary
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
 from eager_lmeval.engine.counts import TreeCounts
 from eager_lmeval.journal.parts import ROUNDS, TREE, grant_part, roots_part, successive_roots
-from eager_lmeval.journal.shelf import NO_SHELF, Shelf
+from eager_lmeval.journal.pool_journal import NO_SHELF, Shelf
 from eager_lmeval.pools.stage import Stage, Work
 from eager_lmeval.processes.ranks import ALONE, Ranks
 

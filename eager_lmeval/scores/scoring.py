@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.pools.instances import UPPER_BOUND
+from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.pools.response import TreeRecord
 from eager_lmeval.scores.metrics import (
     Tie,

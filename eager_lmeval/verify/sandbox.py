@@ -18,7 +18,7 @@ import eager_lmeval
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify.jail.bubblewrap import NOT_INSTALLED, bubblewrap_command, bubblewrap_refusal
 from eager_lmeval.verify.jail.identity import Limits
-from eager_lmeval.verify.jail.keeper import UNREADABLE
+from eager_lmeval.verify.jail.supervisor import UNREADABLE
 
 __all__ = ["ISOLATIONS", "Limits", "Outcome", "run_in_jail"]
 

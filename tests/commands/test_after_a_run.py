@@ -26,8 +26,8 @@ from eager_lmeval.commands.calibrate.pilot import forecast
 from eager_lmeval.commands.calibrate.splits import Splits
 from eager_lmeval.commands.cli import main
 from eager_lmeval.commands.report.content import read_runs
-from eager_lmeval.commands.runs import find_run
 from eager_lmeval.lm import EagerLM
+from eager_lmeval.runs.run import find_run
 
 DOCUMENTS, MOST = 24, 8
 THRESHOLDS = (0.3, 0.6, 0.9, 1.2, 1.5)

@@ -218,7 +218,7 @@ def test_verdicts_of_the_verifier_exact_are_shown(tmp_path: Path) -> None:
 def test_a_verifier_that_may_run_code_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path, {"pass@max": [1.0, 0.0]}, records=records()[:2])
     samples_file(run).write_text(samples_file(run).read_text().replace('"verifier": "math"', '"verifier": "code"'))
-    monkeypatch.setattr("eager_lmeval.commands.grading.get_verifier", lambda name: pytest.fail(f"asked for {name}"))
+    monkeypatch.setattr("eager_lmeval.runs.documents.get_verifier", lambda name: pytest.fail(f"asked for {name}"))
     (scored,) = read_runs([run])
     assert [listed.document.num_correct for listed in scored.documents] == [None, None]
     assert [listed.flags.failing for listed in scored.documents] == [False, True]

@@ -17,8 +17,8 @@ from lm_eval.tasks import TaskManager
 
 from eager_lmeval import paths
 from eager_lmeval.commands.cli import main
-from eager_lmeval.commands.runs import find_run
 from eager_lmeval.lm import EagerLM
+from eager_lmeval.runs.run import find_run
 from eager_lmeval.scores import scoring
 from eager_lmeval.verify import Graded
 

@@ -15,10 +15,10 @@ from run_files import OPTIONS, results_file, write_run
 
 from eager_lmeval import paths
 from eager_lmeval.commands.cli import main
-from eager_lmeval.commands.runs import find_run, find_runs
 from eager_lmeval.commands.sweep.config import cells_of
 from eager_lmeval.commands.sweep.table import Row, means_of, rows_of, to_csv, to_latex, to_markdown
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.run import find_run, find_runs
 
 
 def row(strategy: str, threshold: float | None, temperature: float, passed: float) -> Row:

@@ -12,7 +12,7 @@ from eager_lmeval.harness.models import _CallingTheModel
 from eager_lmeval.harness.names import list_as_requests_say
 from eager_lmeval.harness.tasks import load_tasks
 from eager_lmeval.harness.templates import environment
-from eager_lmeval.pools.instances import MadeWithLabels
+from eager_lmeval.pools.marks import MadeWithLabels
 
 
 class OldManager:

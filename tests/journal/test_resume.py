@@ -20,7 +20,7 @@ from torch.distributed import HashStore
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
 from eager_lmeval.journal.journal import Journal
-from eager_lmeval.journal.shelf import open_shelves
+from eager_lmeval.journal.pool_journal import open_shelves
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.processes.ranks import Board
 

@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable
 
-from eager_lmeval.verify.jail.roles import run_program, run_tests
+from eager_lmeval.verify.jail.sides import run_program, run_tests
 
 ENTRY_POINT = "f"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_lmeval.commands import amounts
+from eager_lmeval.commands import arguments
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from eager_lmeval.algorithm.gate import GateSettings
     from eager_lmeval.commands.calibrate.examples import PilotPrompt
     from eager_lmeval.commands.calibrate.pilot import Forecast
-    from eager_lmeval.commands.runs import Run
+    from eager_lmeval.runs.run import Run
 
     Predict = Callable[[float], Forecast]
 
@@ -40,11 +40,11 @@ _WORTHWHILE = 0.1
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "predict tokens, sequences and time for several entropy thresholds from a pilot run"
     parser = subparsers.add_parser("calibrate", help=summary, description=summary)
-    number, count = amounts.argument(amounts.number), amounts.argument(amounts.count)
-    numbers, counts = (amounts.argument(amounts.listed(one)) for one in (amounts.number, amounts.count))
+    number, count = arguments.argument(arguments.number), arguments.argument(arguments.count)
+    numbers, counts = (arguments.argument(arguments.listed(one)) for one in (arguments.number, arguments.count))
     parser.add_argument(
         "pilot",
-        type=amounts.path_argument,
+        type=arguments.path_argument,
         metavar="PILOT",
         help="--output_path of a small run with --log_samples",
     )
@@ -56,7 +56,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--fan_out",
-        type=amounts.argument(amounts.listed(_fan_out)),
+        type=arguments.argument(arguments.listed(_fan_out)),
         metavar="F,…",
         help="systematic: the most tokens that a sequence splits into, or none; default: none,2",
     )
@@ -74,13 +74,13 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     target.add_argument(
         "--target-saving",
-        type=amounts.argument(amounts.share),
+        type=arguments.argument(arguments.share),
         metavar="P%",
         help=f"choose the lowest θ that saves P%% of the tokens of parallel; {chosen}",
     )
     parser.add_argument(
         "--write",
-        type=amounts.path_argument,
+        type=arguments.path_argument,
         metavar="FILE",
         help="write a configuration for lm_eval run --config",
     )
@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.calibrate.examples import read_pilot
     from eager_lmeval.commands.calibrate.pilot import forecast
     from eager_lmeval.commands.calibrate.splits import Splits
-    from eager_lmeval.commands.runs import find_run
     from eager_lmeval.commands.writing import progress
+    from eager_lmeval.runs.run import find_run
 
     if args.fan_out and args.branching == "top2":
         raise UsageError("--fan_out belongs to --branching systematic; leave one of them out")
@@ -207,9 +207,9 @@ def _fan_out(text: str) -> int | None:
     """``none``, or a whole number from 2 on."""
     if text.strip().lower() == "none":
         return None
-    if amounts.count(text) < 2:
+    if arguments.count(text) < 2:
         raise ValueError(f"{text!r} is no fan_out: give a whole number from 2 on, such as 2, or none")
-    return amounts.count(text)
+    return arguments.count(text)
 
 
 def _branching_of(options: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.tree import UNCERTAIN_NATS, parent_path
-from eager_lmeval.commands.grading import graded_again
-from eager_lmeval.commands.runs import Run, iter_samples
 from eager_lmeval.errors import UsageError
-from eager_lmeval.scores.samples import LoggedSequence, LoggedTree, Sample
+from eager_lmeval.runs.documents import graded_again
+from eager_lmeval.runs.run import Run, iter_samples
+from eager_lmeval.runs.samples import LoggedSequence, LoggedTree, Sample
 
 __all__ = ["Example", "PilotPrompt", "read_pilot"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import add_runs, argument, confidence, path_argument
+from eager_lmeval.commands.arguments import add_runs, argument, confidence, path_argument
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

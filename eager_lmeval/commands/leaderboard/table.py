@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from eager_lmeval.commands.compare.pairing import Key, prompts_digest, read_documents
-from eager_lmeval.commands.compare.verdict import holm
-from eager_lmeval.commands.runs import Run, find_runs
+from eager_lmeval.commands.gate.pairing import Key, prompts_digest, read_documents
+from eager_lmeval.commands.gate.verdict import holm
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.run import Run, find_runs
 from eager_lmeval.scores.paired import pooled_test
 from eager_lmeval.scores.stats import standard_error
 

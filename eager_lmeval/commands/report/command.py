@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.amounts import add_runs, path_argument
+from eager_lmeval.commands.arguments import add_runs, path_argument
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eager_lmeval.commands.report.trees import Document, pool_key, read_document
-from eager_lmeval.commands.runs import Run, find_runs, iter_samples, sample_metrics
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.run import Run, find_runs, iter_samples, sample_metrics
 from eager_lmeval.scores.scoring import COSTS
 from eager_lmeval.scores.stats import bootstrap_interval, known, mean, total
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from eager_lmeval.commands.plots import Point, histogram, scatter
 from eager_lmeval.commands.report import markdown
 from eager_lmeval.commands.report.content import Listed, Scored, estimated, on_shared_documents
 from eager_lmeval.commands.report.packing import pack
-from eager_lmeval.commands.report.plots import Point, histogram, scatter
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
 from eager_lmeval.scores.stats import mean
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager_lmeval.algorithm.tree import parent_path
-from eager_lmeval.commands.grading import graded_again
 from eager_lmeval.commands.report.prompts import find_question
-from eager_lmeval.scores.samples import Sample
+from eager_lmeval.runs.documents import graded_again
+from eager_lmeval.runs.samples import Sample
 from eager_lmeval.verify import Graded
 
 __all__ = ["Document", "read_document"]

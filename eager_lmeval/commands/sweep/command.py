@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_lmeval.commands.amounts import path_argument
+from eager_lmeval.commands.arguments import path_argument
 from eager_lmeval.commands.sweep import config as sweep_config
 from eager_lmeval.commands.sweep.config import Cell
 from eager_lmeval.errors import UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
-    from eager_lmeval.commands.runs import Run
+    from eager_lmeval.runs.run import Run
 
 __all__ = ["add_parser", "run"]
 
@@ -115,7 +115,7 @@ def _refuse_other_settings(settings: Mapping[str, Any], output: Path) -> None:
 
 def _finished(folder: Path) -> Run | None:
     """The newest run of a cell whose files are whole."""
-    from eager_lmeval.commands.runs import iter_samples, read_run, results_files
+    from eager_lmeval.runs.run import iter_samples, read_run, results_files
 
     try:
         files = results_files(folder)
@@ -200,7 +200,7 @@ def _left(seconds: float, done: int, cells: int) -> str:
 
 
 def _write_tables(runs: Sequence[Run], axes: Sequence[str], output: Path) -> None:
-    from eager_lmeval.commands.report.plots import Point, scatter
+    from eager_lmeval.commands.plots import Point, scatter
     from eager_lmeval.commands.sweep import table as sweep_table
     from eager_lmeval.commands.writing import print_text, save_text
 

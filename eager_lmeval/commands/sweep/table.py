@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from eager_lmeval.commands.runs import Run, is_companion
+from eager_lmeval.runs.run import Run, is_companion
 
 __all__ = ["Row", "means_of", "rows_of", "to_csv", "to_latex", "to_markdown"]
 

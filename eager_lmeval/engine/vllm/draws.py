@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vllm.v1.sample.logits_processor import BatchUpdate
     from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
-__all__ = ["NAME", "EagerDraws", "Order"]
+__all__ = ["NAME", "DrawRequest", "EagerDraws"]
 
 NAME = f"{__name__}:EagerDraws"
 """What vLLM is told to load."""
@@ -38,7 +38,7 @@ _FIELD = "eager"
 
 
 @dataclass(frozen=True)
-class Order:
+class DrawRequest:
     """What a request orders of the processor: one stream's draws, one stratum of a draw, or whether a token passes."""
 
     key: int
@@ -59,7 +59,7 @@ class Order:
         return {_FIELD: [self.key, self.prompt_tokens, how.temperature, *cuts, self.stratum, self.strata, self.asked]}
 
     @classmethod
-    def of(cls, params: SamplingParams) -> Order | None:
+    def of(cls, params: SamplingParams) -> DrawRequest | None:
         """That of a request; None for one that is not ours."""
         given: Mapping[str, Any] = params.extra_args or {}
         if _FIELD not in given:
@@ -73,9 +73,9 @@ class EagerDraws(BatchProcessor, SlotProcessor):
 
     def __init__(self, vllm_config: Any, device_or_state: Any, is_pin_memory: bool | None = None) -> None:
         watch()
-        self._rows: dict[int, tuple[Order, int, list[int]]] = {}
+        self._rows: dict[int, tuple[DrawRequest, int, list[int]]] = {}
         """One runner's batch, by row: the order, the index of the first token to come, and those that came."""
-        self._slots: dict[int, Order] = {}
+        self._slots: dict[int, DrawRequest] = {}
         """The other runner's requests, by slot."""
 
     # The interface of the runner that keeps a batch: rows come, go and move; a row's output tokens are a live list.
@@ -90,7 +90,7 @@ class EagerDraws(BatchProcessor, SlotProcessor):
             self._rows.pop(row, None)
         for row, params, prompt, output in batch_update.added:
             self._rows.pop(row, None)
-            if (order := Order.of(params)) is not None:
+            if (order := DrawRequest.of(params)) is not None:
                 self._rows[row] = (order, len(prompt or ()) - order.prompt_tokens, output)
         for source, destination, direction in batch_update.moved:
             moved, replaced = self._rows.pop(source, None), self._rows.pop(destination, None)
@@ -102,7 +102,7 @@ class EagerDraws(BatchProcessor, SlotProcessor):
     # The interface of the runner that keeps slots: a step's batch says which slot each of its rows is.
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        order = Order.of(sampling_params)
+        order = DrawRequest.of(sampling_params)
         self._slots.pop(req_idx, None)
         if order is not None:
             self._slots[req_idx] = order
@@ -134,7 +134,7 @@ class EagerDraws(BatchProcessor, SlotProcessor):
 
 
 def _leave_one(
-    logits: Tensor, rows: list[int], orders: Seq[Order], steps: NDArray[np.uint64], sampling: Sampling
+    logits: Tensor, rows: list[int], orders: Seq[DrawRequest], steps: NDArray[np.uint64], sampling: Sampling
 ) -> None:
     """Sets all but one logit of these rows to -inf. The device is not waited for."""
     keys = np.array([order.key for order in orders], dtype=np.uint64)

@@ -27,7 +27,7 @@ from eager_lmeval.algorithm.streams import stream_key
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.sampling import Sampling
-from eager_lmeval.engine.vllm.draws import Order
+from eager_lmeval.engine.vllm.draws import DrawRequest
 from eager_lmeval.engine.vllm.reading import Reported, read_reported
 from eager_lmeval.engine.vllm.server import Answer, Server
 
@@ -212,7 +212,7 @@ class Engine:
         growth, sequence = stream.tenant.growth, stream.sequence
         prompt = growth.run.prompt
         key = stream_key(self._seed, prompt.task, prompt.context, sequence.path)
-        order = Order(key, len(prompt.token_ids), self._sampling)
+        order = DrawRequest(key, len(prompt.token_ids), self._sampling)
         if growth.lockstep:
             orders = [replace(order, asked=readout.second)]
         else:

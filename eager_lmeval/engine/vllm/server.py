@@ -12,7 +12,7 @@ from vllm.logprobs import FlatLogprobs
 from vllm.sampling_params import RequestOutputKind
 
 from eager_lmeval.engine.sampling import Sampling
-from eager_lmeval.engine.vllm.draws import Order
+from eager_lmeval.engine.vllm.draws import DrawRequest
 from eager_lmeval.engine.vllm.reading import Reported, number_of_logprobs
 
 __all__ = ["Answer", "Server"]
@@ -53,7 +53,7 @@ class Server:
 
     def decode(self, prefix: list[int], key: int, prompt_tokens: int, room: int, reads: bool) -> str:
         """A request for at most ``room`` tokens after a prefix; with ``reads`` it reports log-probabilities."""
-        order = Order(key, prompt_tokens, self._sampling)
+        order = DrawRequest(key, prompt_tokens, self._sampling)
         return self._add(
             prefix,
             order,
@@ -63,7 +63,7 @@ class Server:
             output_kind=RequestOutputKind.FINAL_ONLY if self._whole and not reads else RequestOutputKind.DELTA,
         )
 
-    def ask(self, prefix: list[int], order: Order) -> str:
+    def ask(self, prefix: list[int], order: DrawRequest) -> str:
         """A request for the one token after a prefix that ``order`` is about, and its log-probability."""
         return self._add(prefix, order, max_tokens=1, logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
 
@@ -75,7 +75,7 @@ class Server:
     def step(self) -> list[Answer]:
         return [self._answer(output) for output in self._engine.step()]
 
-    def _add(self, prefix: list[int], order: Order, **params: Any) -> str:
+    def _add(self, prefix: list[int], order: DrawRequest, **params: Any) -> str:
         request = f"eager-{next(_numbers)}"
         self._prefixes[request] = len(prefix)
         greedy = self._sampling.temperature == 0 and order.asked < 0

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eager_lmeval.verify.jail.rooms import DEVICES, WORK, visible_paths
+from eager_lmeval.verify.jail.namespaces import DEVICES, WORK, visible_paths
 
 __all__ = ["NOT_INSTALLED", "bubblewrap_command", "bubblewrap_refusal"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from eager_lmeval.verify.jail.messages import UnsupportedValue
 from eager_lmeval.verify.jail.values import Values
-from eager_lmeval.verify.jail.wire import UnsupportedValue
 
 __all__ = ["to_exception", "to_message"]
 

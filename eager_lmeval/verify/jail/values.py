@@ -26,7 +26,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from eager_lmeval.verify.jail.wire import UnsupportedValue
+from eager_lmeval.verify.jail.messages import UnsupportedValue
 
 __all__ = ["Values"]
 

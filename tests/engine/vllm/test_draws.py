@@ -15,7 +15,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SlotPr
 
 from eager_lmeval.algorithm.streams import uniforms
 from eager_lmeval.engine.sampling import Sampling, read
-from eager_lmeval.engine.vllm.draws import EagerDraws, Order
+from eager_lmeval.engine.vllm.draws import DrawRequest, EagerDraws
 
 VOCAB = 300
 HOT = Sampling(1.3)
@@ -26,11 +26,11 @@ def logits(rows: int, seed: int = 0) -> torch.Tensor:
     return 3 * torch.randn((rows, VOCAB), generator=torch.Generator().manual_seed(seed))
 
 
-def params(order: Order | None) -> SamplingParams:
+def params(order: DrawRequest | None) -> SamplingParams:
     return SamplingParams(temperature=0.0, extra_args=None if order is None else order.extra_args())
 
 
-def expected(row: torch.Tensor, order: Order, step: int) -> int:
+def expected(row: torch.Tensor, order: DrawRequest, step: int) -> int:
     """What the engine on transformers reads off the same logits."""
     (u,) = uniforms(np.array([order.key], dtype=np.uint64), np.array([step], dtype=np.uint64))
     target = torch.tensor([(order.stratum + u) / order.strata])
@@ -48,11 +48,11 @@ def left(result: torch.Tensor) -> list[int | None]:
 
 
 ORDERS = [
-    Order(2**64 - 1, 5, HOT),
-    Order(17, 5, CUT),
+    DrawRequest(2**64 - 1, 5, HOT),
+    DrawRequest(17, 5, CUT),
     None,
-    Order(18, 3, HOT, stratum=2, strata=3),
-    Order(19, 4, CUT, stratum=0, strata=4),
+    DrawRequest(18, 3, HOT, stratum=2, strata=3),
+    DrawRequest(19, 4, CUT, stratum=0, strata=4),
 ]
 """Draws by two kinds of sampling, and a request of somebody else."""
 TOKENS_SO_FAR = [9, 6, 7, 3, 12]
@@ -109,7 +109,7 @@ def test_requests_of_others_keep_their_logits() -> None:
 
 def test_output_tokens_are_looked_at_anew_in_every_step() -> None:
     processor = EagerDraws(None, torch.device("cpu"), False)
-    order, output = Order(3, 4, HOT), []
+    order, output = DrawRequest(3, 4, HOT), []
     processor.update_state(batch([(0, params(order), [0] * 4, output)]))
     for step in range(5):
         seen = logits(1, seed=step)
@@ -120,7 +120,7 @@ def test_output_tokens_are_looked_at_anew_in_every_step() -> None:
 
 def test_a_prefix_that_holds_generated_tokens_draws_what_follows_them() -> None:
     """Issued again, or preempted: the same token comes whichever part of the prefix is called output."""
-    order, seen = Order(3, 4, HOT), logits(1)
+    order, seen = DrawRequest(3, 4, HOT), logits(1)
     for came in range(4):
         processor = EagerDraws(None, torch.device("cpu"), False)
         processor.update_state(batch([(0, params(order), [0] * (10 - came), [0] * came)]))
@@ -129,7 +129,7 @@ def test_a_prefix_that_holds_generated_tokens_draws_what_follows_them() -> None:
 
 def test_rows_that_move_keep_their_orders() -> None:
     processor = EagerDraws(None, torch.device("cpu"), False)
-    first, second, third = (Order(key, 2, HOT) for key in (1, 2, 3))
+    first, second, third = (DrawRequest(key, 2, HOT) for key in (1, 2, 3))
     rows = [(row, params(order), [0, 0], []) for row, order in enumerate((first, second, third))]
     processor.update_state(batch(rows))
     processor.update_state(batch([], moved=[(0, 1, MoveDirectionality.SWAP)]))
@@ -145,7 +145,7 @@ def test_rows_that_move_keep_their_orders() -> None:
 
 def test_a_slot_forgets_its_last_request() -> None:
     processor = EagerDraws(SimpleNamespace(), SimpleNamespace())
-    assert processor.add_request(4, params(Order(1, 2, HOT)))
+    assert processor.add_request(4, params(DrawRequest(1, 2, HOT)))
     assert not processor.add_request(4, params(None))
     seen = logits(1)
     context = SimpleNamespace(idx_mapping_np=np.array([4]), seq_lens_upper_bound_np=np.array([3]))
@@ -154,7 +154,7 @@ def test_a_slot_forgets_its_last_request() -> None:
 
 def test_a_row_in_the_middle_of_its_prefix_is_no_error() -> None:
     processor = EagerDraws(SimpleNamespace(), SimpleNamespace())
-    processor.add_request(0, params(Order(1, 20, HOT)))
+    processor.add_request(0, params(DrawRequest(1, 20, HOT)))
     context = SimpleNamespace(idx_mapping_np=np.array([0]), seq_lens_upper_bound_np=np.array([8]))
     assert left(processor.apply(logits(1), context)) != [None]
 
@@ -165,7 +165,7 @@ def test_a_question_leaves_the_token_that_passes_and_the_likeliest_for_one_that_
     sampling = Sampling(0.7, top_k=3)
     for rank, answer in ((1, by_rank[1]), (2, by_rank[2]), (3, by_rank[0]), (200, by_rank[0])):
         processor = EagerDraws(None, torch.device("cpu"), False)
-        processor.update_state(batch([(0, params(Order(1, 2, sampling, asked=by_rank[rank])), [0, 0], [])]))
+        processor.update_state(batch([(0, params(DrawRequest(1, 2, sampling, asked=by_rank[rank])), [0, 0], [])]))
         assert left(processor.apply(seen.clone())) == [answer]
 
 
@@ -175,4 +175,4 @@ def test_an_order_survives_the_way_to_another_process() -> None:
     for order in ORDERS:
         if order is not None:
             sent = msgspec.msgpack.decode(msgspec.msgpack.encode(order.extra_args()))
-            assert Order.of(SamplingParams(extra_args=sent)) == order
+            assert DrawRequest.of(SamplingParams(extra_args=sent)) == order

@@ -16,7 +16,7 @@ from lm_eval.api.instance import Instance
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm_vllm import _ARGUMENTS, EagerVLLM, own_devices
-from eager_lmeval.pools.served import arguments_for
+from eager_lmeval.pools.vllm_decoding import arguments_for
 
 PAGE = Path(__file__).parents[3] / "docs" / "vllm.md"
 

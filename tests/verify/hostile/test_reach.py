@@ -7,7 +7,7 @@ from pathlib import Path
 
 from machines import SECRET, Run, bare_too, everywhere, in_namespaces
 
-from eager_lmeval.verify.jail.rooms import WORK
+from eager_lmeval.verify.jail.namespaces import WORK
 
 
 @bare_too
@@ -91,13 +91,13 @@ def add():
 
 @bare_too
 def test_the_checker_and_the_interpreter_cannot_be_overwritten(run: Run) -> None:
-    from eager_lmeval.verify.jail import roles
+    from eager_lmeval.verify.jail import sides
 
     opens = f"""
 import json, os, sys
 def add():
     opened = []
-    places = [{str(Path(roles.__file__))!r}, json.__file__, os.__file__, sys.executable, "/usr/bin/env"]
+    places = [{str(Path(sides.__file__))!r}, json.__file__, os.__file__, sys.executable, "/usr/bin/env"]
     for path in places:
         try:
             open(path, "r+b").close()

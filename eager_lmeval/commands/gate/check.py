@@ -1,0 +1,267 @@
+"""Is the newest run of a history as good as its baseline, and has the configuration drifted?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from eager_lmeval.commands.gate.comparison import Comparison, rows
+from eager_lmeval.commands.gate.history import Entry, History
+from eager_lmeval.commands.gate.limits import Limit
+from eager_lmeval.commands.gate.outcome import Line, Outcome
+from eager_lmeval.commands.gate.pairing import Documents, Key, Metric, TaskPair, pair_runs
+from eager_lmeval.commands.gate.repeats import repeats
+from eager_lmeval.commands.gate.trend import Trend, shown_drifts, shown_steps, trends, unlike, watched
+from eager_lmeval.commands.gate.verdict import decide, holm
+from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.run import Run
+from eager_lmeval.scores.paired import margin_test, pooled_test
+
+__all__ = ["Change", "Flip", "Judgement", "judge"]
+
+ALL_TASKS = "all tasks"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of a task, or of all tasks at once, tested for any change."""
+
+    task: str
+    metric: str
+    documents: int
+    moved: float
+    """Candidate less baseline; of all tasks a share of the baseline where the metric is no share itself."""
+    relative: bool
+    better: bool | None
+    """Whether the movement is for the better; None for none."""
+    p_value: float
+    """Two-sided; in a verdict corrected by Holm over all of its tests."""
+    alpha: float
+
+    @property
+    def line(self) -> Line:
+        moved = f"{100 * self.moved:+.3g}%" if self.relative else f"{self.moved:+.4g}"
+        said = f"{self.task}: {self.metric} moved by {moved} on {self.documents:,} documents (p = {self.p_value:.2g})"
+        if self.p_value > self.alpha or self.better is None:
+            return Line(Outcome.PASS, f"{said}: no change is shown")
+        if self.better:
+            return Line(Outcome.IMPROVEMENT, f"{said}: better than chance explains, as by a broken extractor too")
+        return Line(Outcome.REGRESSION, f"{said}: worse than chance explains")
+
+
+class Flip(NamedTuple):
+    """A document whose 0/1 score changed."""
+
+    task: str
+    metric: str
+    doc_id: int
+    doc_hash: str
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that a check found."""
+
+    history: History
+    baseline: list[Entry]
+    candidate: list[Entry]
+    """The newest run, and those of its commit."""
+    comparison: Comparison
+    changes: list[Change]
+    drifts: list[Line]
+    steps: list[Trend]
+    """Whose step a permutation test finds, corrected over tasks and metrics."""
+    repeats: list[str]
+    flips: list[Flip] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[Line]:
+        found = [Line(Outcome[check.verdict.name], check.message) for check in self.comparison.checks]
+        return [*found, *(change.line for change in self.changes), *self.drifts]
+
+    @property
+    def outcome(self) -> Outcome:
+        found = {line.outcome for line in self.lines}
+        order = (Outcome.REGRESSION, Outcome.IMPROVEMENT, Outcome.INCONCLUSIVE)
+        return next((outcome for outcome in order if outcome in found), Outcome.PASS)
+
+    @property
+    def summary(self) -> str:
+        return {
+            Outcome.PASS: "PASS: every limit was shown to hold, and no change is shown"
+            if self.comparison.checks
+            else "PASS: no change is shown",
+            Outcome.REGRESSION: "REGRESSION: worse than the baseline",
+            Outcome.INCONCLUSIVE: "INCONCLUSIVE: the documents cannot say",
+            Outcome.IMPROVEMENT: "IMPROVEMENT: better than the baseline; look at the fixed documents, then bless the "
+            "run or put it into quarantine",
+        }[self.outcome] + f" (confidence {self.comparison.confidence:g})."
+
+
+def judge(
+    history: History,
+    limits: Sequence[Limit],
+    *,
+    confidence: float = 0.95,
+    power: float = 0.8,
+    metrics: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    allow_different: bool = False,
+    repeat: int = 0,
+    run: str | None = None,
+) -> Judgement:
+    """Judges the newest counted run, or ``run``, as of its date. UsageError where it cannot be compared."""
+    candidates, baselines = _sides(history, run)
+    newest, blessed = candidates[-1], baselines[-1]
+    runs = (blessed.to_run(), newest.to_run())
+
+    def read(made: Run, task: str) -> Documents:
+        return _mean(baselines if made is runs[0] else candidates, task)
+
+    prompts = _prompts_differ(blessed, newest, tasks)
+    if prompts and not allow_different:
+        raise UsageError(
+            "the runs differ in more than the model:\n  "
+            + "\n  ".join(prompts)
+            + "\nundo the change of the prompt, bless a run that has it, or judge as it is with --allow-different"
+        )
+    pairs, notes = pair_runs(*runs, tasks, allow_different, read)
+    chosen = watched(pairs, metrics)
+    limited = {limit.metric for limit in limits}
+    alpha = 1 - confidence
+    tests = [_test(pair.task, [metric], alpha) for pair, metric in chosen]
+    tests += [_test(ALL_TASKS, found, alpha) for found in _over_tasks(chosen)]
+    checks = decide(pairs, limits, confidence, power, [test.p_value for test in tests]) if limits else []
+    beyond = [check.p_beyond for check in checks]  # corrected already, which only makes the others' correction larger
+    corrected = holm([*(test.p_value for test in tests), *beyond])[: len(tests)]
+    changes = []
+    for test, p_value in zip(tests, corrected, strict=True):
+        worse_is_limited = test.metric in limited and test.better is not True
+        if not worse_is_limited:  # what may get worse by how much is then the limit's to say
+            changes.append(replace(test, p_value=p_value))
+    found = trends(history, blessed, chosen, until=newest)
+    comparison = Comparison(
+        *runs, confidence, power, [(pair, rows(pair, confidence, power)) for pair in pairs], checks, [*prompts, *notes]
+    )
+    return Judgement(
+        history,
+        baselines,
+        candidates,
+        comparison,
+        changes,
+        shown_drifts(found, alpha),
+        shown_steps(found, alpha),
+        repeats(checks, pairs, baselines, candidates, repeat, confidence, power) if repeat else [],
+        _flips([(pair, read(runs[0], pair.task), read(runs[1], pair.task)) for pair in pairs]),
+    )
+
+
+def _sides(history: History, run: str | None) -> tuple[list[Entry], list[Entry]]:
+    """The candidate with the runs of its commit before it, of equal seeds the newest, and the baseline's runs."""
+    if not history.blessed:
+        raise UsageError(
+            f"{history.path} has no baseline; choose one on purpose: eager-lmeval track bless RUN --history "
+            f"{history.path}"
+        )
+    baselines = [entry for entry in history.counted if entry.run in history.blessed]
+    if run is not None:
+        newest = history.find(run)
+        if newest.run in history.quarantined:
+            raise UsageError(f"run {newest.run} is in quarantine: {history.quarantined[newest.run]}")
+    else:
+        newest = history.counted[-1]
+    if newest.run in history.blessed:
+        raise UsageError(f"run {newest.run} is the baseline itself; add a newer run, or name another one with --run")
+    same = {
+        entry.run if entry.seed is None else entry.seed: entry
+        for entry in history.counted
+        if entry.commit
+        and entry.commit == newest.commit
+        and entry.to_run().model == newest.to_run().model
+        and entry.date <= newest.date
+        and entry.run not in {*history.blessed, newest.run}
+        and (entry.seed is None or entry.seed != newest.seed)
+        and not any(unlike(newest, entry, task) for task in newest.tasks)
+    }
+    return [*same.values(), newest], baselines
+
+
+def _mean(entries: Sequence[Entry], task: str) -> Documents:
+    """Each document's mean over the runs that have a value; one run's values as they are."""
+    found = [entry.tasks[task].to_documents() for entry in entries if task in entry.tasks]
+    if len(found) == 1:
+        return found[0]
+    last = found[-1]
+    keys = [key for key in last.ids if all(key in documents.ids for documents in found)]
+    names = [name for name in last.values if all(name in documents.values for documents in found)]
+    values = {}
+    for name in names:
+        columns = [[documents.values[name][key] for documents in found] for key in keys]
+        values[name] = {key: _known_mean(column) for key, column in zip(keys, columns, strict=True)}
+    return Documents(values, {key: last.ids[key] for key in keys})
+
+
+def _known_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _prompts_differ(blessed: Entry, newest: Entry, only: Sequence[str]) -> list[str]:
+    return [
+        f"{task}: the prompts of the candidate are not those of the baseline, under the same task version"
+        for task in blessed.tasks
+        if task in newest.tasks
+        and (not only or task in only)
+        and set(blessed.tasks[task].documents) == set(newest.tasks[task].documents)
+        and blessed.tasks[task].prompts != newest.tasks[task].prompts
+    ]
+
+
+def _over_tasks(watched: Sequence[tuple[TaskPair, Metric]]) -> list[list[Metric]]:
+    """Metrics that several tasks have."""
+    by_name: dict[str, list[Metric]] = {}
+    for _, metric in watched:
+        by_name.setdefault(metric.name, []).append(metric)
+    return [found for found in by_name.values() if len(found) > 1]
+
+
+def _test(task: str, found: Sequence[Metric], alpha: float) -> Change:
+    """Two-sided: twice the smaller one-sided p-value of the gate's own test."""
+    bounded = all(metric.pairs.bounded for metric in found)
+    binary = all(metric.pairs.binary for metric in found)
+    relative = len(found) > 1 and not bounded
+    strata = []
+    for metric in found:
+        delta = metric.pairs.candidate - metric.pairs.baseline
+        level = abs(float(metric.pairs.baseline.mean())) if relative else 1.0
+        if level:
+            strata.append(delta / level)
+    tested = margin_test(strata[0], 0.0, binary, bounded) if len(strata) == 1 else pooled_test(strata, binary, bounded)
+    documents = sum(map(len, strata))
+    moved = math.fsum(float(stratum.sum()) for stratum in strata) / documents if documents else 0.0
+    higher = found[0].higher_is_better
+    better = None if not moved or higher is None else (moved > 0) is higher
+    p_value = min(1.0, 2 * min(tested.p_beyond, tested.p_within))
+    return Change(task, found[0].name, documents, moved, relative, better, p_value, alpha)
+
+
+def _flips(found: Sequence[tuple[TaskPair, Documents, Documents]]) -> list[Flip]:
+    """By a task's first score, the documents that went from mostly wrong to mostly right, and the other way."""
+    flips = []
+    for pair, ours, theirs in found:
+        metric = next((metric for metric in pair.metrics if metric.higher_is_better and metric.pairs.bounded), None)
+        if metric is None:
+            continue
+        for key, doc_id in ours.ids.items():
+            before = ours.values[metric.name].get(key, math.nan)
+            after = theirs.values[metric.name].get(key, math.nan)
+            if (before < 0.5) != (after < 0.5) and not math.isnan(before + after):
+                flips.append(Flip(pair.task, metric.name, doc_id, _hash(key), after > before))
+    return flips
+
+
+def _hash(key: Key) -> str:
+    return key.doc_hash + (f"+{key.copy}" if key.copy else "")

@@ -1,0 +1,248 @@
+"""What a comparison found: as a table, Markdown, JUnit XML and JSON."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
+
+from eager_lmeval.commands.gate.pairing import TaskPair
+from eager_lmeval.commands.gate.verdict import Check, Verdict, overall
+from eager_lmeval.commands.writing import console, markdown_cell
+from eager_lmeval.runs.run import Run
+from eager_lmeval.scores.paired import Difference, difference
+from eager_lmeval.scores.scoring import UPPER_BOUND
+
+__all__ = ["Comparison", "Row", "rows", "tables", "to_json", "to_junit", "to_markdown", "to_text", "xml_text"]
+
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
+
+
+class Row(NamedTuple):
+    """One metric of one task."""
+
+    metric: str
+    difference: Difference
+    undefined: int
+
+
+def rows(pair: TaskPair, confidence: float, power: float) -> list[Row]:
+    """Every metric of a task."""
+    return [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was found."""
+
+    baseline: Run
+    candidate: Run
+    confidence: float
+    power: float
+    tasks: list[tuple[TaskPair, list[Row]]]
+    checks: list[Check]
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None where no limit was asked for."""
+        return overall(self.checks) if self.checks else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know beside the figures."""
+        notes = list(self.remarks)
+        for pair, rows in self.tasks:
+            for row in rows:
+                if row.undefined:
+                    notes.append(f"{pair.task}: {row.metric} is undefined on {row.undefined} shared documents")
+        for side, run in (("baseline", self.baseline), ("candidate", self.candidate)):
+            if run.labels_used:
+                notes.append(f"the {side} was {UPPER_BOUND}")
+        return notes
+
+    @property
+    def summary(self) -> str:
+        if self.verdict is None:
+            return "No limit was given (--max-drop, --max-increase): nothing is judged."
+        return {
+            Verdict.PASS: "PASS: every limit was shown to hold",
+            Verdict.REGRESSION: "REGRESSION: a limit was shown to be exceeded",
+            Verdict.INCONCLUSIVE: "INCONCLUSIVE: the documents cannot say",
+        }[self.verdict] + f" (confidence {self.confidence:g})."
+
+
+def to_text(comparison: Comparison) -> str:
+    """The table as it is printed: in colours only where standard output is a terminal."""
+    lines = [
+        f"{side}  {run.model}  {run.results_file}"
+        for side, run in (("baseline ", comparison.baseline), ("candidate", comparison.candidate))
+    ]
+    after = [f"{check.verdict.name:<12}  {check.message}" for check in comparison.checks]
+    after += [f"note: {note}" for note in comparison.notes]
+    after += [_detectable(comparison), comparison.summary]
+    return "\n".join(lines) + "\n" + tables(comparison) + "\n".join(after) + "\n"
+
+
+def tables(comparison: Comparison) -> str:
+    """A table a task."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    paper = console()
+    with paper.capture() as captured:
+        for pair, rows in comparison.tasks:
+            table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
+            table.title = f"{escape(pair.task)}, {pair.documents} shared documents, means per document"
+            for name in _headings(comparison):
+                table.add_column(Text(name), justify="left" if name == "metric" else "right")
+            for row in rows:
+                table.add_row(*map(Text, _cells(row)))
+            paper.print(table)
+    return captured.get()
+
+
+def to_markdown(comparison: Comparison) -> str:
+    lines = [
+        "### eager-lmeval compare",
+        "",
+        f"{comparison.summary}",
+        "",
+        f"- baseline: {_code(comparison.baseline.model)}, {_code(comparison.baseline.results_file.name)}",
+        f"- candidate: {_code(comparison.candidate.model)}, {_code(comparison.candidate.results_file.name)}",
+    ]
+    if comparison.checks:
+        lines += ["", "| verdict | check |", "| --- | --- |"]
+        lines += [f"| {check.verdict.name} | {markdown_cell(check.message)} |" for check in comparison.checks]
+    for pair, rows in comparison.tasks:
+        headings = _headings(comparison)
+        lines += ["", f"{markdown_cell(pair.task)}, {pair.documents} shared documents, means per document", ""]
+        lines += [f"| {' | '.join(headings)} |", "| --- |" + " ---: |" * (len(headings) - 1)]
+        lines += [f"| {' | '.join(map(markdown_cell, _cells(row)))} |" for row in rows]
+    lines += ["", _detectable(comparison)]
+    if comparison.notes:
+        lines += ["", *(f"- {markdown_cell(note)}" for note in comparison.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def to_junit(comparison: Comparison) -> str:
+    """A suite a task and a case a limit: a regression is a failure, an inconclusive check an error."""
+    suites = ET.Element("testsuites", name="eager-lmeval compare")
+    for pair, _ in comparison.tasks:
+        checks = [check for check in comparison.checks if check.task == pair.task]
+        counted = [check.verdict for check in checks]
+        suite = ET.SubElement(
+            suites,
+            "testsuite",
+            name=xml_text(pair.task),
+            tests=str(len(checks)),
+            failures=str(counted.count(Verdict.REGRESSION)),
+            errors=str(counted.count(Verdict.INCONCLUSIVE)),
+            skipped="0",
+        )
+        for check in checks:
+            case = ET.SubElement(suite, "testcase", classname=xml_text(pair.task), name=xml_text(str(check.limit)))
+            message = xml_text(check.message)
+            if check.verdict is Verdict.REGRESSION:
+                ET.SubElement(case, "failure", type="regression", message=message).text = message
+            elif check.verdict is Verdict.INCONCLUSIVE:
+                ET.SubElement(case, "error", type="inconclusive", message=message).text = message
+            else:
+                ET.SubElement(case, "system-out").text = message
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Plain data; what is undefined or infinite is null."""
+    return {
+        "verdict": comparison.verdict.name.lower() if comparison.verdict else None,
+        "exit_status": comparison.verdict.value if comparison.verdict else 0,
+        "confidence": comparison.confidence,
+        "power": comparison.power,
+        "baseline": _run(comparison.baseline),
+        "candidate": _run(comparison.candidate),
+        "checks": [
+            {
+                "task": check.task,
+                "metric": check.limit.metric,
+                "direction": check.limit.direction,
+                "limit": check.limit.amount,
+                "relative": check.limit.relative,
+                "documents": check.documents,
+                "worsening": _finite(check.observed),
+                "p_beyond_limit": check.p_beyond,
+                "p_within_limit": check.p_within,
+                "detectable_worsening": _finite(check.detectable),
+                "documents_needed": check.documents_needed,
+                "verdict": check.verdict.name.lower(),
+                "message": check.message,
+            }
+            for check in comparison.checks
+        ],
+        "tasks": {
+            pair.task: {
+                "documents": pair.documents,
+                "only_baseline": pair.only_baseline,
+                "only_candidate": pair.only_candidate,
+                "metrics": {
+                    row.metric: {name: _finite(value) for name, value in row.difference._asdict().items()}
+                    | {"undefined": row.undefined}
+                    for row in rows
+                },
+            }
+            for pair, rows in comparison.tasks
+        },
+        "notes": comparison.notes,
+    }
+
+
+def _detectable(comparison: Comparison) -> str:
+    return f"detectable: the smallest true difference found with power {comparison.power:g}"
+
+
+def _headings(comparison: Comparison) -> list[str]:
+    interval = f"{100 * comparison.confidence:g}% interval"
+    return [interval if name == "interval" else name for name in _COLUMNS]
+
+
+def _cells(row: Row) -> list[str]:
+    found = row.difference
+    return [
+        row.metric,
+        _number(found.baseline),
+        _number(found.candidate),
+        _number(found.difference, "+"),
+        "–" if math.isnan(found.low) else f"{_number(found.low, '+')} to {_number(found.high, '+')}",
+        "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
+        _number(found.detectable),
+    ]
+
+
+def _number(value: float, sign: str = "") -> str:
+    if math.isnan(value):
+        return "–"
+    shown = round(value, 3) + 0.0  # + 0.0 turns -0.0, which a tiny difference rounds to, into 0.0
+    return f"{shown:{sign}.3f}" if abs(value) < 10 else f"{shown:{sign},.1f}"
+
+
+def _code(text: str) -> str:
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
+
+
+def xml_text(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {"model": run.model, "results_file": str(run.results_file), "labels_used": run.labels_used}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,213 @@
+"""The file of a history: one JSON line a run and one a mark, appended and never changed, so that git can merge it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
+from typing_extensions import Self
+
+from eager_lmeval.commands.gate.pairing import Documents, Key
+from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.results import Results
+from eager_lmeval.runs.run import Run
+from eager_lmeval.runs.samples import Count, Finite, problem
+
+__all__ = ["FORMAT", "Entry", "History", "Mark", "Recorded", "append", "read_history"]
+
+FORMAT: Literal[1] = 1
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}(\+\d+)?$")]
+"""The beginning of a document's hash; +1 for the second of equal documents."""
+
+
+class Recorded(BaseModel):
+    """One task of a run, document by document; every list is in the order of ``documents``."""
+
+    model_config = _STRICT
+
+    documents: Annotated[list[_Hash], Field(min_length=1)]
+    ids: list[Count]
+    prompts: str
+    """A digest of all prompts; empty where the harness logged none."""
+    values: dict[str, list[Finite | None]]
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> Self:
+        lengths = [len(self.ids), *map(len, self.values.values())]
+        if any(length != len(self.documents) for length in lengths):
+            raise ValueError("a column has another length than the documents")
+        if len(set(self.documents)) != len(self.documents):
+            raise ValueError("a document comes twice")
+        return self
+
+    def to_documents(self) -> Documents:
+        keys = [Key(*_split(text)) for text in self.documents]
+        values = {
+            name: {key: math.nan if value is None else value for key, value in zip(keys, column, strict=True)}
+            for name, column in self.values.items()
+        }
+        return Documents(values, dict(zip(keys, self.ids, strict=True)))
+
+
+class Entry(BaseModel):
+    """A run: when and with what it was made, what `compare` has to know of it, and its documents."""
+
+    model_config = _STRICT
+
+    kind: Literal["run"]
+    format: Literal[1]
+    run: _Id
+    """The beginning of its results file's SHA-256."""
+    date: str
+    """When it began: ISO 8601, UTC."""
+    commit: str | None
+    environment: dict[str, str | None]
+    """Device, dtype, and versions of torch, transformers, lm_eval and eager_lmeval."""
+    results_file: str
+    """From the history's folder; the file need not be there any more."""
+    report: str | None = None
+    results: Annotated[Results, PlainSerializer(dict, return_type=dict[str, Any])]
+    """Of the results file what says how the run was made; without aggregates. Written as it is, since pydantic 2.10 by
+    itself leaves out of a `TypedDict` in a model what it does not name, such as the seed."""
+    tasks: Annotated[dict[str, Recorded], Field(min_length=1)]
+
+    def to_run(self) -> Run:
+        """As `compare` takes a run; its documents are those of ``tasks``."""
+        return Run(Path(self.results_file), self.results)
+
+    @property
+    def seed(self) -> int | None:
+        """The harness's ``--seed``."""
+        seed = self.to_run().config.get("torch_seed")
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def tokens(self) -> float:
+        """Decoded in all; NaN where it is not known."""
+        columns = [task.values.get("tokens") for task in self.tasks.values()]
+        if any(column is None or None in column for column in columns):
+            return math.nan
+        return math.fsum(value for column in columns for value in column or () if value is not None)
+
+
+class Mark(BaseModel):
+    """A decision about runs: blessed as the baseline, put into quarantine, or let out of it."""
+
+    model_config = _STRICT
+
+    kind: Literal["bless", "quarantine", "release"]
+    format: Literal[1]
+    runs: Annotated[list[_Id], Field(min_length=1)]
+    date: str
+    reason: str
+
+
+_LINE: TypeAdapter[Entry | Mark] = TypeAdapter(Annotated[Entry | Mark, Field(discriminator="kind")])
+
+
+@dataclass(frozen=True)
+class History:
+    """What a file says, by date."""
+
+    path: Path
+    entries: Sequence[Entry]
+    blessed: Sequence[str]
+    """The runs whose mean is the baseline; empty where none was blessed, or all that were are in quarantine."""
+    quarantined: Mapping[str, str]
+    """The reasons."""
+
+    @property
+    def counted(self) -> list[Entry]:
+        """All but those in quarantine, oldest first."""
+        return [entry for entry in self.entries if entry.run not in self.quarantined]
+
+    def find(self, name: str) -> Entry:
+        """The run of an id, its beginning, or a results file; UsageError if there is none or more than one."""
+        found = [entry for entry in self.entries if name and entry.run.startswith(name)]
+        if not found and Path(name).exists():
+            from eager_lmeval.commands.gate.record import run_id
+            from eager_lmeval.runs.run import find_run
+
+            wanted = run_id(find_run(Path(name))[0])
+            found = [entry for entry in self.entries if entry.run == wanted]
+            if not found:
+                raise UsageError(f"{name} is not in {self.path}; add it with eager-lmeval track add")
+        if not found:
+            known = ", ".join(entry.run for entry in self.entries[-5:])
+            raise UsageError(f"{self.path} has no run {name!r}; give an id, its beginning, or a path; last are {known}")
+        if len(found) > 1:
+            raise UsageError(f"{name!r} begins several ids: {', '.join(entry.run for entry in found)}; give more of it")
+        return found[0]
+
+
+def read_history(path: Path) -> History:
+    """Reads and checks a history. UsageError for a damaged line, and for marks of runs that are not there.
+
+    The order of the lines does not matter, and a line that stands twice counts once, so that git may merge two branches
+    by taking the lines of both (``merge=union`` in .gitattributes).
+    """
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; eager-lmeval track add RUN --history {path} makes it")
+    entries: dict[str, Entry] = {}
+    marks: list[Mark] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            read = _LINE.validate_json(line)
+        except ValidationError as error:
+            raise UsageError(
+                f"{where} is no whole line of a history ({problem(error)}); "
+                f"restore the line from git, or remove it and add its run again"
+            ) from error
+        if isinstance(read, Mark):
+            if read not in marks:
+                marks.append(read)
+        elif entries.setdefault(read.run, read) != read:
+            raise UsageError(f"{where}: run {read.run} stands in another line with other content; keep one of the two")
+    for mark in marks:
+        if missing := [run for run in mark.runs if run not in entries]:
+            raise UsageError(f"{path}: a {mark.kind} of {mark.date} names run {missing[0]}, which the file lacks")
+    return _history(path, list(entries.values()), sorted(marks, key=lambda mark: mark.date))
+
+
+def append(path: Path, line: Entry | Mark) -> None:
+    """Adds one line and flushes it to the disk; a last line that lacks its end gets it first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = line.model_dump_json(exclude_none=isinstance(line, Mark)) + "\n"
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _history(path: Path, entries: list[Entry], marks: Sequence[Mark]) -> History:
+    quarantined: dict[str, str] = {}
+    for mark in marks:
+        for run in mark.runs:
+            if mark.kind == "quarantine":
+                quarantined[run] = mark.reason
+            elif mark.kind == "release":
+                quarantined.pop(run, None)
+    blessed: list[str] = []
+    for mark in marks:
+        if mark.kind == "bless":
+            blessed = [run for run in mark.runs if run not in quarantined] or blessed
+    return History(path, sorted(entries, key=lambda entry: (entry.date, entry.run)), blessed, quarantined)
+
+
+def _split(text: str) -> tuple[str, int]:
+    doc_hash, _, copy = text.partition("+")
+    return doc_hash, int(copy or 0)

@@ -1,0 +1,207 @@
+"""What a check found: as text, Markdown, JUnit XML and JSON; and the badge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from eager_lmeval.commands.gate import comparison as compared
+from eager_lmeval.commands.gate.check import Flip, Judgement
+from eager_lmeval.commands.gate.comparison import xml_text
+from eager_lmeval.commands.gate.history import Entry
+from eager_lmeval.commands.gate.outcome import Line, Outcome
+from eager_lmeval.commands.gate.trend import Trend, name_of
+from eager_lmeval.commands.writing import markdown_cell
+from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.run import iter_samples, read_run
+
+__all__ = ["badge", "step_line", "to_json", "to_junit", "to_markdown", "to_text"]
+
+_LISTED = 20
+"""Flipped documents of each kind that are shown; the JSON has all."""
+_QUESTION = 160
+"""Characters of a question that are shown."""
+_BADGES = {
+    Outcome.PASS: ("pass", "#17703a"),
+    Outcome.REGRESSION: ("regression", "#b3261e"),
+    Outcome.INCONCLUSIVE: ("inconclusive", "#6b6f76"),
+    Outcome.IMPROVEMENT: ("improvement", "#1f5fbf"),
+}
+
+
+def to_text(judgement: Judgement) -> str:
+    """For a terminal: `compare`'s tables, then a line a finding."""
+    table = compared.tables(judgement.comparison)
+    lines = [_sides(judgement), ""]
+    shown, quiet = _findings(judgement)
+    lines += [f"{line.outcome.name:<12}  {line.message}" for line in shown]
+    lines += (
+        [f"PASS          {quiet} other {'metric' if quiet == 1 else 'metrics'}: no change is shown"] if quiet else []
+    )
+    lines += [f"step: {step_line(trend)}" for trend in judgement.steps]
+    lines += [f"repeats: {line}" for line in judgement.repeats]
+    for kind, flips in _by_kind(judgement):
+        ids = ", ".join(f"{flip.task} {flip.doc_id}" for flip in flips[:_LISTED])
+        lines.append(f"{kind}: {len(flips)}" + (f" ({ids}{', …' if len(flips) > _LISTED else ''})" if flips else ""))
+    lines += [f"note: {note}" for note in judgement.comparison.notes]
+    return table + "\n".join([*lines, judgement.summary]) + "\n"
+
+
+def to_markdown(judgement: Judgement) -> str:
+    """For a pull request: the verdict first, then what flipped, with the questions where the samples are at hand."""
+    lines = ["### eager-lmeval track", "", f"**{judgement.summary}**", "", _sides(judgement), ""]
+    shown, quiet = _findings(judgement)
+    lines += ["| verdict | finding |", "| --- | --- |"]
+    lines += [f"| {line.outcome.name} | {markdown_cell(line.message)} |" for line in shown]
+    lines += [f"| PASS | {_quiet(quiet)} |"] if quiet else []
+    lines += ["", *(f"- step: {markdown_cell(step_line(trend))}" for trend in judgement.steps)]
+    lines += [f"- repeats: {markdown_cell(line)}" for line in judgement.repeats]
+    questions = _questions(judgement)
+    for kind, flips in _by_kind(judgement):
+        lines += ["", f"<details><summary>{kind}: {len(flips)}</summary>", ""]
+        if flips:
+            lines += ["| task | document | question |", "| --- | ---: | --- |"]
+        lines += [
+            f"| {markdown_cell(flip.task)} | {flip.doc_id} | {markdown_cell(_shown(questions, flip))} |"
+            for flip in flips[:_LISTED]
+        ]
+        lines += ["", f"and {len(flips) - _LISTED} more"] if len(flips) > _LISTED else []
+        lines += ["", "</details>"]
+    lines += ["", *(f"- {markdown_cell(note)}" for note in judgement.comparison.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def to_json(judgement: Judgement) -> dict[str, Any]:
+    """`compare`'s JSON with what a history adds; ``verdict`` and ``exit_status`` are the check's."""
+    return compared.to_json(judgement.comparison) | {
+        "verdict": judgement.outcome.name.lower(),
+        "exit_status": judgement.outcome.value,
+        "baseline": {"runs": [entry.run for entry in judgement.baseline], "commit": judgement.baseline[-1].commit},
+        "candidate": {"runs": [entry.run for entry in judgement.candidate], "commit": judgement.candidate[-1].commit},
+        "findings": [{"verdict": line.outcome.name.lower(), "message": line.message} for line in judgement.lines],
+        "changes": [
+            {"task": change.task, "metric": change.metric, "moved": change.moved, "relative": change.relative}
+            | {"documents": change.documents, "p_value": change.p_value, "better": change.better}
+            for change in judgement.changes
+        ],
+        "steps": [
+            {"task": trend.task, "metric": trend.metric, **trend.step._asdict()}
+            | {"first_run": trend.entries[trend.step.at].run, "commit": trend.entries[trend.step.at].commit}
+            for trend in judgement.steps
+            if trend.step
+        ],
+        "repeats": judgement.repeats,
+        "flips": [flip._asdict() for flip in judgement.flips],
+    }
+
+
+def to_junit(judgement: Judgement) -> str:
+    """A case a finding: a regression and an improvement are failures, an inconclusive limit an error."""
+    outcomes = [line.outcome for line in judgement.lines]
+    failed = (Outcome.REGRESSION, Outcome.IMPROVEMENT)
+    counts = {
+        "tests": len(outcomes),
+        "failures": sum(outcome in failed for outcome in outcomes),
+        "errors": outcomes.count(Outcome.INCONCLUSIVE),
+        "skipped": 0,
+    }
+    suites = ET.Element("testsuites", name="eager-lmeval track")
+    suite = ET.SubElement(suites, "testsuite", {"name": "track"} | {name: str(n) for name, n in counts.items()})
+    for line in judgement.lines:
+        message = xml_text(line.message)
+        case = ET.SubElement(suite, "testcase", classname="track", name=message.partition(" moved by ")[0])
+        if line.outcome in failed:
+            ET.SubElement(case, "failure", type=line.outcome.name.lower(), message=message).text = message
+        elif line.outcome is Outcome.INCONCLUSIVE:
+            ET.SubElement(case, "error", type="inconclusive", message=message).text = message
+        else:
+            ET.SubElement(case, "system-out").text = message
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def badge(outcome: Outcome, subject: str) -> str:
+    """A small SVG: what was judged, and the verdict."""
+    word, colour = _BADGES[outcome]
+    left, right = 12 + 7 * len(subject), 12 + 7 * len(word)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
+        f'aria-label="{escape(subject)}: {word}"><title>{escape(subject)}: {word}</title>'
+        f'<rect width="{left + right}" height="20" rx="3" fill="{colour}"/>'
+        f'<path d="M3 0h{left - 3}v20H3a3 3 0 0 1-3-3V3a3 3 0 0 1 3-3z" fill="#444a52"/>'
+        '<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">'
+        f'<text x="{left / 2:g}" y="14">{escape(subject)}</text>'
+        f'<text x="{left + right / 2:g}" y="14">{word}</text></g></svg>\n'
+    )
+
+
+def step_line(trend: Trend) -> str:
+    """Where a trend has its step, in a sentence."""
+    found = trend.step
+    if found is None:
+        raise ValueError(f"{trend.task}: {trend.metric} has no step")
+    way = "rose" if found.after > found.before else "fell"
+    between = (
+        "no other run is likely"
+        if found.low == found.high
+        else f"likely between {trend.named(found.low)} and {trend.named(found.high)}"
+    )
+    return (
+        f"{trend.task}: {trend.metric} {way} from {found.before:.4g} to {found.after:.4g} with run "
+        f"{trend.named(found.at)}; {between} (permutation p = {found.p_value:.2g})"
+    )
+
+
+def _sides(judgement: Judgement) -> str:
+    def said(entries: Sequence[Entry]) -> str:
+        seeds = ", ".join(str(entry.seed) for entry in entries)
+        more = f", the mean of {len(entries)} runs" if len(entries) > 1 else ""
+        return f"{name_of(entries[-1])}{more}, seed {seeds}"
+
+    return f"candidate {said(judgement.candidate)} against baseline {said(judgement.baseline)}"
+
+
+def _findings(judgement: Judgement) -> tuple[list[Line], int]:
+    """What is said of every limit and of every change that is shown, and how many tests showed none."""
+    limits = len(judgement.comparison.checks)
+    lines = judgement.lines
+    shown = lines[:limits] + [line for line in lines[limits:] if line.outcome is not Outcome.PASS]
+    return shown, len(lines) - len(shown)
+
+
+def _quiet(tests: int) -> str:
+    return f"{tests} {'test' if tests == 1 else 'tests'} of a metric: no change is shown"
+
+
+def _by_kind(judgement: Judgement) -> list[tuple[str, list[Flip]]]:
+    return [
+        ("broken", [flip for flip in judgement.flips if not flip.fixed]),
+        ("fixed", [flip for flip in judgement.flips if flip.fixed]),
+    ]
+
+
+def _questions(judgement: Judgement) -> dict[tuple[str, int], str]:
+    """The prompts of the candidate's documents; none where its files are not where they were."""
+    file = judgement.history.path.parent / Path(judgement.candidate[-1].results_file)
+    wanted = {(flip.task, flip.doc_id) for flip in judgement.flips}
+    found: dict[tuple[str, int], str] = {}
+    try:
+        run = read_run(file)
+        for task in {task for task, _ in wanted}:
+            for sample in iter_samples(run, task):
+                doc_id = sample.logged["doc_id"]
+                if (task, doc_id) in wanted:
+                    found[task, doc_id] = sample.prompt
+    except (UsageError, OSError):
+        return {}
+    return found
+
+
+def _shown(questions: dict[tuple[str, int], str], flip: Flip) -> str:
+    text = " ".join(questions.get((flip.task, flip.doc_id), "").split())
+    if not text:
+        return "(the samples are not at hand)"
+    return text if len(text) <= _QUESTION else text[: _QUESTION - 1] + "…"

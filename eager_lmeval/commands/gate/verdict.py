@@ -1,0 +1,210 @@
+"""The gate: what may get worse by how much, and what the documents can say about it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from eager_lmeval.commands.gate.limits import Limit
+from eager_lmeval.commands.gate.pairing import Metric, TaskPair
+from eager_lmeval.errors import UsageError
+from eager_lmeval.scores.paired import MarginTest, detectable, least_p, margin_test
+from eager_lmeval.scores.scoring import COSTS
+
+__all__ = ["Check", "Verdict", "decide", "holm", "overall"]
+
+
+class Verdict(Enum):
+    """What a comparison says; the value is the exit status."""
+
+    PASS = 0
+    REGRESSION = 1
+    INCONCLUSIVE = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit on one task."""
+
+    task: str
+    limit: Limit
+    documents: int
+    baseline: float
+    """Mean of the baseline over the documents."""
+    moved: float
+    """Mean of the candidate less that of the baseline."""
+    p_beyond: float
+    """Of "it got worse by at most the limit"; corrected by Holm over all checks."""
+    p_within: float
+    """Of "it got worse by at least the limit"."""
+    verdict: Verdict
+    detectable: float
+    """The smallest true worsening that these documents would show to be beyond the limit, at the stated power:
+    absolute, or a share of the baseline where the limit is relative; NaN where they show no spread to tell it from."""
+    documents_needed: int | None
+    """How many documents would do to pass if nothing had changed, at the stated power; None: no number would."""
+
+    @property
+    def observed(self) -> float:
+        """Mean worsening: absolute, or a share of the baseline where the limit is relative; NaN for a share of 0."""
+        worsening = self.moved if self.limit.direction == "increase" else -self.moved
+        return (_share(worsening, self.baseline) if self.limit.relative else worsening) + 0.0
+
+    @property
+    def message(self) -> str:
+        return f"{self.task}: {self.limit}; it moved by {self._movement} on {self._counted}: {self._reason}"
+
+    @property
+    def _counted(self) -> str:
+        return "1 document" if self.documents == 1 else f"{self.documents:,} documents"
+
+    @property
+    def _movement(self) -> str:
+        if self.limit.relative and self.baseline:
+            return f"{100 * self.moved / self.baseline + 0.0:+.4g}%"  # + 0.0 turns -0.0 into 0.0
+        return f"{self.moved + 0.0:+.4g}"
+
+    @property
+    def _reason(self) -> str:
+        if self.verdict is Verdict.REGRESSION:
+            return f"beyond the limit (p = {self.p_beyond:.2g})"
+        if self.verdict is Verdict.PASS:
+            reachable = self.limit.direction == "increase" or self.baseline > self._allowed or self.baseline < 0
+            beware = "" if reachable else f"; a baseline of {self.baseline:.4g} cannot drop by more than the limit"
+            return f"within the limit (p = {self.p_within:.2g})" + beware
+        if self.documents < 2:
+            return "one document says nothing about others; compare more"
+        if self._allowed == 0:
+            if self.limit.amount:
+                return "no percentage of a baseline of 0 allows anything; give the limit as an amount"
+            return "a limit of 0 can be shown to be exceeded and never to hold; allow some worsening"
+        if self.documents_needed is not None and self.documents_needed > self.documents:
+            return f"too few to say; if nothing changed, about {self.documents_needed:,} documents would do"
+        caught = f"{100 * self.detectable:.3g}%" if self.limit.relative else f"{self.detectable:.3g}"
+        return "neither is shown: the change is too near to the limit" + (
+            "" if math.isnan(self.detectable) else f" (a worsening of {caught} would be caught)"
+        )
+
+    @property
+    def _allowed(self) -> float:
+        """The limit as an amount of the metric."""
+        return self.limit.amount * (self.baseline if self.limit.relative else 1.0)
+
+
+def decide(
+    tasks: Sequence[TaskPair], limits: Iterable[Limit], confidence: float, power: float, beside: Sequence[float] = ()
+) -> list[Check]:
+    """Every limit on every task that has its metric; ``beside`` are p-values of other tests of the same verdict.
+
+    A regression is what was shown to be beyond its limit, with Holm's correction over all tests, so that the chance
+    of any false alarm is at most 1 - confidence. A pass needs every check to be shown within its limit, each at that
+    confidence: requiring all of them needs no correction (an intersection-union test).
+    """
+    alpha = 1 - confidence
+    found = [(task, metric, limit) for limit in limits for task, metric in _with_metric(tasks, limit)]
+    for _, metric, limit in found:
+        _require_sense(metric, limit)
+    tests = [_test(metric, limit) for _, metric, limit in found]
+    corrected = holm([*(test.p_beyond for test in tests), *beside])[: len(tests)]
+    checks = []
+    for (task, metric, limit), test, p_beyond in zip(found, tests, corrected, strict=True):
+        baseline = float(metric.pairs.baseline.mean())
+        scale = baseline if limit.relative else 1.0
+        size = detectable(test.standard_error, alpha / (len(found) + len(beside)), power)
+        verdict = Verdict.INCONCLUSIVE
+        if p_beyond <= alpha:
+            verdict = Verdict.REGRESSION
+        elif test.p_within <= alpha:
+            verdict = Verdict.PASS
+        checks.append(
+            Check(
+                task=task.task,
+                limit=limit,
+                documents=metric.pairs.documents,
+                baseline=baseline,
+                moved=float((metric.pairs.candidate - metric.pairs.baseline).mean()),
+                p_beyond=p_beyond,
+                p_within=test.p_within,
+                verdict=verdict,
+                detectable=limit.amount + _share(size, scale),
+                documents_needed=_needed(test, limit.amount * scale, metric.pairs.documents, alpha, power),
+            )
+        )
+    return checks
+
+
+def overall(checks: Sequence[Check]) -> Verdict:
+    """A regression anywhere is one; a pass needs all."""
+    verdicts = {check.verdict for check in checks}
+    for verdict in (Verdict.REGRESSION, Verdict.INCONCLUSIVE):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASS
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the order given."""
+    corrected = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
+        corrected[place] = highest
+    return corrected
+
+
+def _with_metric(tasks: Sequence[TaskPair], limit: Limit) -> list[tuple[TaskPair, Metric]]:
+    found = [(task, metric) for task in tasks for metric in task.metrics if metric.name == limit.metric]
+    if not found:
+        from eager_lmeval.errors import near_name
+
+        names = list(dict.fromkeys(metric.name for task in tasks for metric in task.metrics))
+        near = near_name(limit.metric, names)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise UsageError(f"no compared task has the metric {limit.metric!r}; {hint}there are {', '.join(names)}")
+    return found
+
+
+def _require_sense(metric: Metric, limit: Limit) -> None:
+    """UsageError for a limit that nothing could exceed, or that forbids what its task calls better."""
+    bounded = metric.pairs.bounded and metric.name.partition(",")[0] not in COSTS
+    if metric.higher_is_better is (limit.direction == "increase"):
+        better, other = ("higher", "drop") if metric.higher_is_better else ("lower", "increase")
+        raise UsageError(f"{limit.typed}: {better} is better for {metric.name}; did you mean --max-{other}?")
+    if not limit.relative and bounded and limit.amount >= 1:
+        points = limit.amount / 100
+        hint = f"did you mean {limit.metric}={points:g} or {limit.metric}={limit.amount:g}%?"
+        raise UsageError(
+            f"{limit.typed} could never be exceeded: the values of {metric.name} lie between 0 and 1; "
+            + (hint if points < 1 else "give an amount below 1")
+        )
+    if limit.relative and limit.direction == "drop" and limit.amount >= 1 and not metric.pairs.negative:
+        raise UsageError(f"{limit.typed} could never be exceeded: nothing drops by more than 100%; give less")
+    if limit.relative and metric.pairs.baseline.mean() < 0:
+        raise UsageError(
+            f"{limit.typed}: the baseline's mean is negative, and a percentage of it is no limit; give an amount"
+        )
+
+
+def _test(metric: Metric, limit: Limit) -> MarginTest:
+    """A relative limit r is tested as a mean of candidate - (1 + r) * baseline, so its own noise is counted."""
+    pairs, sign = metric.pairs, 1.0 if limit.direction == "increase" else -1.0
+    factor = 1 + sign * limit.amount if limit.relative else 1.0
+    worsening = sign * (pairs.candidate - factor * pairs.baseline)
+    margin = 0.0 if limit.relative else limit.amount
+    return margin_test(worsening, margin, pairs.binary and not limit.relative and margin < 1, pairs.bounded)
+
+
+def _share(value: float, whole: float) -> float:
+    return value / whole if whole else math.nan
+
+
+def _needed(test: MarginTest, distance: float, documents: int, alpha: float, power: float) -> int | None:
+    """Documents at which an unchanged metric is shown to be ``distance`` away from its limit."""
+    if distance <= 0 or math.isnan(test.standard_error):
+        return None
+    by_spread: float = documents * (detectable(test.standard_error, alpha, power) / distance) ** 2
+    fewest = next(number for number in itertools.count(2) if least_p(number) <= alpha)
+    return fewest if math.isnan(by_spread) else max(fewest, math.ceil(by_spread))

@@ -1,0 +1,282 @@
+"""The code verifier on honest programs: finding them in texts, running them, and what may pass to and fro."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eager_lmeval.errors import UsageError
+from eager_lmeval.verify import get_verifier
+from eager_lmeval.verify.code import ISOLATION_VARIABLE, CodeVerifier
+from eager_lmeval.verify.jail.bubblewrap import bubblewrap_refusal
+from eager_lmeval.verify.jail.failures import to_exception
+from eager_lmeval.verify.jail.messages import UnsupportedValue, receive, send
+from eager_lmeval.verify.jail.values import Values
+from eager_lmeval.verify.program import extract_program
+from eager_lmeval.verify.sandbox import Outcome, run_in_jail
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the jail is made of Linux")
+
+PROMPT = '''from typing import List
+
+def helper(n):
+    return n * 10
+
+def total(numbers: List[int]) -> int:
+    """ Sum of the numbers.
+    >>> total([1, 2])
+    3
+    """
+'''
+TEST = """
+import numpy as np
+
+def assertion(out, exp, atol):
+    if atol == 0 and isinstance(exp, float):
+        atol = 1e-6
+    assert np.allclose(out, exp, rtol=1e-07, atol=atol) if atol else out == exp
+
+def check(candidate):
+    inputs = [[[1, 2]], [[]], [[helper(1), 5]]]
+    results = [3, 0, 15]
+    for inp, exp in zip(inputs, results):
+        assertion(candidate(*inp), exp, 0)
+    assertion(candidate([0.5]), 0.5, 0)
+"""
+LABEL = json.dumps({"prompt": PROMPT, "entry_point": "total", "test": TEST, "task_id": "T/0"})
+DEFINITION = "def total(numbers):\n    return sum(numbers)\n"
+
+
+def correct(text: str, label: str = LABEL) -> bool:
+    return get_verifier("code").grade([text], label)[0].correct
+
+
+def test_programs_are_run_against_the_tests_and_vote_by_their_text() -> None:
+    texts = [
+        f"```python\n{DEFINITION}```",
+        "```python\ndef total(n):\n    return 3\n```",
+        None,
+        "I give up.",
+        f"So:\n```\n{DEFINITION}```",
+    ]
+    graded = get_verifier("code").grade(texts, LABEL)
+    assert [one.correct for one in graded] == [True, False, False, False, True]
+    assert [one.answer_class for one in graded] == [0, 1, None, None, 0]
+    assert "AssertionError" in graded[1].note
+    assert not any(one.timed_out for one in graded)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Here it is:\n\n```python\n{DEFINITION}```\n\nIt sums.\n```python\nprint(total([1]))\n```",
+        f"```py\n{DEFINITION}",
+        "1. First:\n   ```python\n   def total(numbers):\n       return sum(numbers)\n   ```",
+        f"```bash\nls\n```\n~~~python\n{DEFINITION}~~~",
+        DEFINITION,
+        f"Sure! The function:\n\n{DEFINITION}\n\nThis adds them up, doesn't it?",
+        "    return sum(numbers)\n",
+        "    return sum(numbers)\n\nThat's it, isn't it?",
+        "return sum(numbers)",
+        "    # first\n    result = 0\n    for n in numbers:\n        result += n\n    return result\n\n\nassert True\n",
+        "```python\n    return sum(numbers)\n```",
+        f"```python\nfrom typing import List\n\nclass Unused: pass\n\n{DEFINITION}\n```",
+        "total = lambda numbers: sum(numbers)",
+    ],
+)
+def test_the_program_is_found_in_a_text(text: str) -> None:
+    program = extract_program(text, "total", PROMPT)
+    assert program is not None
+    namespace: dict[str, Any] = {}
+    exec(program, namespace)
+    assert namespace["total"]([1, 2, 3]) == 6
+
+
+@pytest.mark.parametrize("text", ["", "   ", "I cannot do that.", "The answer is 3.", "x" * 300_000])
+def test_a_text_without_code_is_no_answer(text: str) -> None:
+    assert extract_program(text, "total", PROMPT) is None
+
+
+def test_a_bare_completion_runs_with_the_prompt() -> None:
+    assert correct("    return sum(numbers)\n")
+
+
+def test_a_program_that_does_not_parse_is_a_wrong_answer() -> None:
+    graded = get_verifier("code").grade(["```python\ndef total(numbers:\n```"], LABEL)[0]
+    assert graded.answer is not None
+    assert not graded.correct
+    assert "SyntaxError" in graded.note
+
+
+def test_tests_may_assert_without_a_check_function() -> None:
+    label = json.dumps(
+        {"entry_point": "pair", "test": "assert pair(1, b=2) == (1, 2)\nassert pair([1], b=None) == ([1], None)\n"}
+    )
+    assert correct("```python\ndef pair(a, b):\n    return a, b\n```", label)
+    assert not correct("```python\ndef pair(a, b):\n    return [a, b]\n```", label)
+
+
+def test_tests_see_the_exceptions_of_the_program() -> None:
+    test = """
+def check(candidate):
+    try:
+        candidate(-1)
+    except ValueError as error:
+        assert "negative" in str(error)
+    else:
+        raise AssertionError("no error")
+"""
+    label = json.dumps({"entry_point": "root", "test": test})
+    assert correct("class Negative(ValueError): pass\ndef root(x):\n    raise Negative('negative')\n", label)
+    assert not correct("def root(x):\n    raise KeyError('negative')\n", label)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "",
+        "def check(c): pass",
+        "[]",
+        '{"entry_point": "f"}',
+        '{"entry_point": "a b", "test": "pass"}',
+        '{"entry_point": "f", "test": 3}',
+    ],
+)
+def test_a_label_that_is_no_problem_is_refused_before_any_text(label: str) -> None:
+    with pytest.raises(UsageError, match="verifier=code"):
+        get_verifier("code").grade([], label)
+
+
+def test_every_result_says_which_isolation_was_in_force() -> None:
+    verifier = CodeVerifier(isolation="namespaces")
+    label = json.dumps({"entry_point": "one", "test": "assert one() == 1"})
+    notes = [one.note for one in verifier.grade(["def one(): return 1", "def one(): return 2"], label)]
+    assert notes[0] == "isolation: namespaces"
+    assert notes[1] == "AssertionError; isolation: namespaces"
+
+
+def test_the_isolation_is_an_option_or_a_variable_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="isolation='docker'; accepted: auto, bubblewrap, namespaces, limits"):
+        CodeVerifier(isolation="docker")
+    monkeypatch.setenv(ISOLATION_VARIABLE, "docker")
+    with pytest.raises(UsageError, match=f"{ISOLATION_VARIABLE}='docker'"):
+        CodeVerifier()
+    monkeypatch.setenv(ISOLATION_VARIABLE, "namespaces")
+    label = json.dumps({"entry_point": "one", "test": "assert one() == 1"})
+    assert CodeVerifier().grade(["def one(): return 1"], label)[0].note == "isolation: namespaces"
+
+
+@pytest.fixture
+def bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a bubblewrap would be found; there is none yet."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bubblewrap_refusal.cache_clear()
+    yield tmp_path / "bwrap"
+    bubblewrap_refusal.cache_clear()
+
+
+def run_one(isolation: str) -> Outcome:
+    return run_in_jail("def one(): return 1", "one", "assert one() == 1", isolation=isolation)
+
+
+def test_without_bubblewrap_our_own_namespaces_are_used_and_by_name_it_is_refused(bwrap: Path) -> None:
+    assert not bwrap.exists()
+    assert run_one("auto") == Outcome(True, False, "isolation: namespaces", "namespaces")
+    with pytest.raises(UsageError, match="bubblewrap is not installed"):
+        CodeVerifier(isolation="bubblewrap")
+
+
+def test_a_bubblewrap_that_does_not_work_is_said(bwrap: Path) -> None:
+    bwrap.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    bwrap.chmod(0o755)
+    said = "bubblewrap does not work here (setting up uid map: Permission denied)"
+    assert run_one("auto") == Outcome(True, False, f"isolation: namespaces, {said}", "namespaces")
+    with pytest.raises(UsageError, match="setting up uid map"):
+        run_one("bubblewrap")
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.complex_numbers(allow_nan=False)
+    | st.fractions()
+    | st.decimals(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.integers() | st.text(max_size=3), inner, max_size=3)
+        | st.frozensets(st.integers() | st.tuples(st.text(max_size=2)), max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def over_the_wire(value: object) -> Any:
+    here, there = socket.socketpair()
+    with here, there:
+        send(here, Values().dump(value))
+        return Values().load(receive(there))
+
+
+@given(VALUES)
+def test_plain_values_arrive_as_they_were_sent(value: object) -> None:
+    arrived = over_the_wire(value)
+    assert arrived == value
+    assert repr(arrived) == repr(value) or isinstance(value, frozenset | tuple | list | dict)
+    assert type(arrived) is type(value)
+
+
+@pytest.mark.parametrize("value", [object(), len, lambda: 0, [object()], iter(int, 1), NotImplemented, int])
+def test_what_is_no_plain_value_does_not_pass(value: object) -> None:
+    with pytest.raises(UnsupportedValue):
+        Values().dump(value)
+
+
+KINDS = [
+    "list", "tuple", "dict", "set", "frozenset", "deque", "bytearray", "float", "keys", "values", "items",
+    "OrderedDict", "Counter", "defaultdict", "namedtuple", "dataclass", "object", "ndarray", "iterator", "nothing",
+]  # fmt: skip
+SCALARS = ["int", "nan", "numpy", "bytes", "complex", "range", "Fraction", "Decimal", "datetime", "timedelta", "x"]
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 5)
+    | st.text(max_size=3)
+    | st.sampled_from(["<f8", "O", "int", "a", "00", "__class__"])
+    | st.lists(st.integers(-1, 4), max_size=2)
+    | st.dictionaries(st.sampled_from(SCALARS), st.text(max_size=3) | st.lists(st.integers(), max_size=3), max_size=2)
+)
+OBJECTS = st.lists(
+    st.tuples(st.integers(-1, 4), st.sampled_from(KINDS), ATOMS, ATOMS, ATOMS) | st.tuples(ATOMS) | ATOMS, max_size=4
+)
+MESSAGES = st.fixed_dictionaries({"value": ATOMS, "objects": OBJECTS}) | ATOMS
+
+
+@given(MESSAGES)
+def test_whatever_the_program_sends_is_a_plain_value_or_refused(message: Any) -> None:
+    message = json.loads(json.dumps(message))
+    values = Values()
+    values.dump([[1], {2: 3}])
+    with contextlib.suppress(UnsupportedValue):
+        repr(values.load(message))
+
+
+@given(MESSAGES, st.text(max_size=3))
+def test_whatever_the_program_raises_is_an_exception_or_refused(message: Any, text: str) -> None:
+    message = json.loads(json.dumps(message))
+    for kinds in ([["builtins", "ValueError"]], [[text, text], ["builtins", text]], message):
+        with contextlib.suppress(UnsupportedValue):
+            str(to_exception({"kinds": kinds, "text": text, "content": message}, Values()))
