@@ -62,6 +62,8 @@ CORRUPTIONS: dict[str, tuple[str, str, int, Callable[[dict[str, Any]], None], st
         "case 0: sequences[0].finish",
     ),
     "the tokens decoded": ("tree.json", "cases", 0, lambda case: _bump(case, "tokens"), "case 0: tokens"),
+    "a race's cut": ("race.json", "cases", 3, lambda case: case["expected"]["cut"].pop("4"), "case 3: cut"),
+    "the time of a race": ("race.json", "cases", 1, lambda case: _bump(case["expected"], "time"), "case 1: time"),
     "a grant": ("budget.json", "cases", 1, lambda case: case["grants"].update({"0": 9}), "case 1: grants"),
     "pass@k": ("metrics.json", "pass_at_k", 2, lambda case: case.update(value=0.0), "pass_at_k case 2: value"),
     "a vote": ("metrics.json", "consensus", 0, lambda case: _bump(case, "first"), "consensus case 0: first"),
@@ -90,7 +92,7 @@ def test_a_difference_is_named_and_ends_with_status_1(
 ) -> None:
     file, section, number, corrupt, message = CORRUPTIONS[what]
     content = json.loads((CASES / file).read_text())
-    corrupt(content[section][number])
+    corrupt((content if isinstance(content, list) else content[section])[number])
     (tmp_path / file).write_text(json.dumps(content))
     assert golden.main([str(tmp_path)]) == 1
     assert f"{file}: {message}" in capsys.readouterr().out

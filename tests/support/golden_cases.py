@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scripted import Script, ScriptedRunner, scripted_engine, scripted_prompt
 
 from eager_lmeval.algorithm.budget import share_surplus
 from eager_lmeval.algorithm.options import resolve
+from eager_lmeval.algorithm.race import RaceSettings, run_race
 from eager_lmeval.algorithm.streams import stream_key, uniforms
 from eager_lmeval.algorithm.tree import Tree
 from eager_lmeval.engine.sampling import Sampling, read
@@ -160,6 +162,27 @@ def grow_scripted(model: Mapping[str, Any], given: Mapping[str, Any], options: M
     return tree
 
 
+def check_race(case: Mapping[str, Any]) -> None:
+    keys_are(case, {"lengths", "answers", "first_lanes", "max_sequences", "settled_at", "expected"})
+    expected, answers = case["expected"], case["answers"]
+    keys_are(expected, {"started", "starts", "ended", "cut", "settled", "time", "last", "tokens", "counts"})
+    settings = RaceSettings(case["first_lanes"], case["max_sequences"], case["settled_at"])
+    race = run_race(case["lengths"], answers, settings)
+    actual = {
+        "started": len(race.starts),
+        "starts": race.starts,
+        "ended": race.ended,
+        "cut": {str(root): tokens for root, tokens in race.cut.items()},
+        "settled": race.settled,
+        "time": race.time,
+        "last": race.last,
+        "tokens": race.tokens,
+        "counts": dict(Counter(answers[root] for root in race.lengths if answers[root] is not None)),
+    }
+    for name in expected:
+        same(name, expected[name], actual[name])
+
+
 def check_budget(case: Mapping[str, Any]) -> None:
     keys_are(case, {"surplus", "eligible", "cap", "grants"})
     grants = share_surplus(case["surplus"], case["eligible"], case["cap"])
@@ -189,6 +212,7 @@ FILES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], None]]] = {
     "entropy.json": {"cases": check_entropy},
     "tree.json": {"cases": check_tree},
     "systematic.json": {"cases": check_systematic},
+    "race.json": {"cases": check_race},
     "budget.json": {"cases": check_budget},
     "metrics.json": {"pass_at_k": check_pass_at_k, "consensus": check_consensus, "mcnemar": check_mcnemar},
 }
@@ -226,6 +250,8 @@ def check_file(path: Path) -> int:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise Difference(f"not JSON: {error}") from error
+    if isinstance(content, list):  # a file of nothing but cases
+        content = {"cases": content}
     keys_are(content, sections.keys(), {"about"})
     checked = 0
     for section, check in sections.items():
