@@ -15,6 +15,7 @@ from marks import fill, markdown
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "study-long.md"
 TREES = ("top2", "systematic", "systematic, fan_out 4", "systematic, fan_out 2")
+NAMES = {"aime2024": "AIME 2024", "aime2025": "AIME 2025", "gpqa diamond": "GPQA-Diamond", "math500": "MATH-500"}
 Row = dict[str, Any]
 
 
@@ -159,7 +160,35 @@ def estimates(most: int) -> Callable[[], str]:
     return models
 
 
+def recorded() -> str:
+    """`study/replay.py` over recorded answers."""
+    body = []
+    for row in kept("replay")["rows"]:
+        questions, model = row["file"].removesuffix(".jsonl.gz").split("_", 1)
+        if questions == "gpqa":
+            questions, model = "gpqa diamond", model.removeprefix("diamond_")
+        line = [f"{NAMES[questions]}, {model}", str(row["questions"]), f"{row['all']:.3f}", f"{row['race']:.3f}"]
+        line += [f"{row['difference']:+.4f}", f"{row['tokens']:.2f}", f"{row['time']:.2f}", f"{row['settled']:.0%}"]
+        body.append(line)
+    rows = kept("replay")["rows"]
+    means = [sum(row[name] for row in rows) / len(rows) for name in ("difference", "tokens", "time", "settled")]
+    body.append(["mean of the sets", "", "", "", f"{means[0]:+.4f}", *(f"{one:.2f}" for one in means[1:3])])
+    body[-1].append(f"{means[3]:.0%}")
+    head = [
+        "questions, model",
+        "questions",
+        "vote of 64",
+        "vote of the race",
+        "difference",
+        "tokens",
+        "time",
+        "settled",
+    ]
+    return markdown(head, body)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "recorded answers": recorded,
     "law": law,
     "grid": grid,
     "by budget": by_budget,
