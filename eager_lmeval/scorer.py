@@ -17,7 +17,7 @@ from eager_lmeval.harness.scorers import TableScorer
 from eager_lmeval.pools.labels import render_label
 from eager_lmeval.pools.marks import COLUMN
 from eager_lmeval.scores.metrics import Tie
-from eager_lmeval.scores.scoring import Rules, metrics, records, score, variant, warn_of_dependent_draws
+from eager_lmeval.scores.scoring import Rules, figures, metrics, records, score, variant, warn_of_dependent_draws
 from eager_lmeval.verify import get_verifier
 
 __all__ = ["EagerScorer"]
@@ -84,8 +84,12 @@ class EagerScorer(TableScorer):
         bootstrap_iters: int | None = None,
         aggregation_overrides: Mapping[str, Callable[[Sequence[Any]], Any]] | None = None,
     ) -> tuple[dict[str, Any], int]:
-        functions = {name: metric.aggregate for name, metric in self._table.items()}
-        return super().aggregate(reduced_docs, bootstrap_iters, functions)
+        documents = [values for _, values in sorted(reduced_docs.items())]
+        aggregates: dict[str, Any] = {}
+        for name, value in figures(documents, self._table, self.name).items():
+            metric = name.partition(",")[0]
+            aggregates |= {name: value, f"{metric}_stderr,{self.name}": "N/A"}
+        return aggregates, len(documents)
 
     @property
     def higher_is_better(self) -> dict[str, bool | None]:

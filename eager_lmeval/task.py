@@ -129,10 +129,10 @@ class EagerTask(GenerateTask):
             everywhere = set.intersection(*map(set, documents))
             listed = [name for name in documents[0] if name in everywhere and not name.endswith(_ERROR_BARS)]
             self._listed += [{"metric": name} for name in listed]  # the columns of wandb's table of documents
-        return metric.aggregate([document[metric.name] for document in documents if metric.name in document])
+        return metric.of(documents)
 
 
-_ERROR_BARS = ("_stderr", "_ci95")
+_ERROR_BARS = ("_stderr", "_ci95", "_stderr_sampling")
 
 
 class _Values(dict[str, Any]):

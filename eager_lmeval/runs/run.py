@@ -30,7 +30,7 @@ __all__ = [
 UNGRADED = "bypass"
 """The harness's name for the only metric of ``--predict_only``, which has no value."""
 _COMPANION = re.compile(
-    r".*_(stderr|ci95)|mean_(tokens|sequences|branches)|scored(@\d+)?"
+    r".*_(stderr|ci95|stderr_sampling|if_right)|mean_(tokens|sequences|branches)|(un)?scored(@\d+)?"
     rf"|max_sequences|entropy_threshold|temperature|labels_used|{UNGRADED}"
 )
 """Error bars of a metric, the same cost as a mean, counts of documents, options of the run, and no metric at all."""

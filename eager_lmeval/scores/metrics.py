@@ -8,7 +8,18 @@ from typing import Literal, NamedTuple
 
 from eager_lmeval.verify.vote import leaders
 
-__all__ = ["Tie", "Vote", "consensus", "consensus_at_k", "is_tied", "pass_at_k", "pass_at_max", "pass_rate", "share"]
+__all__ = [
+    "Tie",
+    "Vote",
+    "consensus",
+    "consensus_at_k",
+    "is_tied",
+    "pass_at_k",
+    "pass_at_max",
+    "pass_hat_k",
+    "pass_rate",
+    "share",
+]
 
 Tie = Literal["mean", "first"]
 
@@ -42,6 +53,16 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if not 0 <= c <= n or k < 1:
         raise ValueError(f"pass@k needs 0 <= c <= n and k >= 1, not n={n}, c={c}, k={k}")
     return math.nan if n < k else 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def pass_hat_k(n: int, c: int, k: int) -> float:
+    """Unbiased chance that all of k independent samples are correct, of n with c correct ones; NaN if n < k.
+
+    Yao et al., "tau-bench", arXiv 2406.12045: how reliable a model is, where pass@k is how capable.
+    """
+    if not 0 <= c <= n or k < 1:
+        raise ValueError(f"pass^k needs 0 <= c <= n and k >= 1, not n={n}, c={c}, k={k}")
+    return math.nan if n < k else math.comb(c, k) / math.comb(n, k)
 
 
 def consensus(votes: Sequence[Vote], tie: Tie = "mean") -> float:

@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -25,10 +25,17 @@ from eager_lmeval.scores.metrics import (
     is_tied,
     pass_at_k,
     pass_at_max,
+    pass_hat_k,
     pass_rate,
     share,
 )
-from eager_lmeval.scores.stats import bootstrap_interval, mean, standard_error, total
+from eager_lmeval.scores.sampling import (
+    consensus_variance,
+    pass_at_k_variance,
+    pass_hat_k_variance,
+    sampling_error,
+)
+from eager_lmeval.scores.stats import interval, mean, standard_error, total
 from eager_lmeval.verify import Graded, Verifier, get_verifier
 
 __all__ = [
@@ -58,6 +65,13 @@ _MOST_ROWS = 10
 _VOTED = ("settled", "rounds")
 """What there is of documents whose vote decided how many sequences they got: was it settled, in how many rounds."""
 
+_CLUSTER = "clusters"
+"""Of a document the name of its cluster, where the rules name a column; of a task how many there are."""
+_IF_RIGHT = "_if_right"
+"""After a score's name: what it would be were all answers right on which the verifier came to no verdict."""
+_RIGHT = -1
+"""The class of right answers where no answer was found right."""
+
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 
@@ -70,6 +84,8 @@ class Rules:
     tie: Tie = "mean"
     truncated_votes: bool = False
     """Whether a sequence that was cut off while it thought may vote with what it had written."""
+    cluster: str | None = None
+    """The column that says which documents belong together, such as several questions on one text."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Rules:
@@ -82,15 +98,28 @@ class Rules:
             raise UsageError(f"tie={tie!r} is not accepted: tie should be one of {', '.join(get_args(Tie))}")
         if not isinstance(votes, bool):
             raise UsageError(f"truncated_votes={votes!r} is not accepted: truncated_votes should be true or false")
-        return cls(tuple(sorted(set(ks))), tie, votes)
+        cluster = given.get("cluster")
+        if not isinstance(cluster, str | None):
+            raise UsageError(f"cluster={cluster!r} is not accepted: cluster should name a column of the documents")
+        return cls(tuple(sorted(set(ks))), tie, votes, cluster)
 
 
 class Metric(NamedTuple):
     """One line of a result: how the documents' values become it."""
 
     name: str
-    aggregate: Callable[[Sequence[Any]], Any]
+    aggregate: Callable[..., Any]
+    """Of the values of the documents that have one; ``by_cluster``, of their clusters as well, where they have any."""
     higher_is_better: bool | None = None
+    by_cluster: bool = False
+
+    def of(self, documents: Sequence[Mapping[str, Any]]) -> Any:
+        """What the documents come to, by what `score` gave of each."""
+        having = [document for document in documents if self.name in document]
+        values = [document[self.name] for document in having]
+        if self.by_cluster and all(_CLUSTER in document for document in having):
+            return self.aggregate(values, clusters=[document[_CLUSTER] for document in having])
+        return self.aggregate(values)
 
 
 def records(resps: Sequence[Sequence[str]], rules: Rules = Rules()) -> list[TreeRecord]:
@@ -105,17 +134,22 @@ def variant(trees: Sequence[Mapping[str, Any]]) -> Literal["none", "oracle"]:
 
 
 def metrics(rules: Rules) -> dict[str, Metric]:
-    """All metrics of a task by name. ``X_stderr`` and ``X_ci95`` belong to the score X and get the values of X."""
+    """All metrics of a task by name.
+
+    ``X_stderr`` and ``X_ci95`` belong to the score X and get the values of X: its error as a sample of documents.
+    ``X_stderr_sampling`` gets each document's variance over draws: the error of these documents alone.
+    """
     scores = ["pass@max", "cons@max", "pass_rate", "pass_rate_w", "cons_w@max"]
     counts = [Metric("scored", _count)]
     for k in rules.ks:
-        scores += [f"pass@{k}", f"cons@{k}"]
+        scores += [f"pass@{k}", f"pass^{k}", f"cons@{k}"]
         counts += [Metric(f"scored@{k}", _count)]
     table = []
     for name in scores:
         table.append(Metric(name, mean, True))
-        table.append(Metric(f"{name}_stderr", standard_error))  # the harness prints it as the error of X
-        table.append(Metric(f"{name}_ci95", _interval))
+        table.append(Metric(f"{name}_stderr", standard_error, by_cluster=True))  # the harness prints it beside X
+        table.append(Metric(f"{name}_ci95", _interval, by_cluster=True))
+        table.append(Metric(f"{name}_stderr_sampling", sampling_error))
     rates = ("tie_rate", "no_answer_rate", "truncation_rate", "timeout_rate", "failure_rate")
     table += counts
     table += [Metric(name, mean, False) for name in rates]
@@ -123,71 +157,88 @@ def metrics(rules: Rules) -> dict[str, Metric]:
     table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(name, _common) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")]
     table += [Metric("settled", mean), Metric("rounds", mean)]
+    table += [Metric("unscored", _count), Metric(_CLUSTER, _count_names)]
     table += [Metric("labels_used", max), Metric("verifier_note", _common_notes)]
     return {metric.name: metric for metric in table}
 
 
-def table_metrics(names: Collection[str]) -> list[str]:
-    """Those of a document's metrics that the harness's table shows, each score with its standard error behind it."""
-    at_k = [name for name in names if re.fullmatch(r"pass@\d+", name)]
-    rows = [name for name in (*_IN_TABLE, *at_k) if name in names][:_MOST_ROWS]
-    return [name for row in rows for name in (row, f"{row}_stderr") if name in names]
+def table_metrics(values: Mapping[str, Any]) -> list[str]:
+    """Those of a document's metrics that the harness's table shows, each score with its errors behind it.
+
+    Over draws only where it is more than a bound.
+    """
+    at_k = [name for name in values if re.fullmatch(r"pass@\d+", name)]
+    rows = [name for name in (*_IN_TABLE, *at_k) if name in values][:_MOST_ROWS]
+    shown = [name for row in rows for name in (row, f"{row}_stderr", f"{row}_stderr_sampling") if name in values]
+    return [name for name in shown if not (name.endswith("_sampling") and math.isnan(values[name]))]
 
 
 def figures(documents: Sequence[Mapping[str, Any]], table: Mapping[str, Metric], name: str) -> dict[str, Any]:
-    """What a task comes to: every metric that some document has, as the harness writes it under the filter ``name``."""
+    """What a task comes to: every metric that some document has, as the harness writes it under the filter ``name``.
+
+    An error over draws that is not known is at most the error over documents, which draws are a part of: it is given
+    that, and ``sampling_bounds`` names the scores for which this is so. Where there are answers without a verdict,
+    ``X_bounds`` has the score X over all documents if all of those were wrong, and if all were right.
+    """
     known = dict.fromkeys(metric for document in documents for metric in document if metric in table)
-    return {
-        f"{metric},{name}": table[metric].aggregate([document[metric] for document in documents if metric in document])
-        for metric in known
-    }
+    made = {metric: table[metric].of(documents) for metric in known}
+    scores = [metric for metric in known if f"{metric}_stderr_sampling" in table]
+    bounded = [metric for metric in scores if math.isnan(made.get(f"{metric}_stderr_sampling", math.nan))]
+    made |= {f"{metric}_stderr_sampling": made[f"{metric}_stderr"] for metric in bounded}
+    if scores:
+        made["sampling_bounds"] = bounded
+    for metric in scores:
+        if any(metric + _IF_RIGHT in document for document in documents):
+            values = [document[metric] for document in documents if metric in document]
+            at_best = [
+                document.get(metric + _IF_RIGHT, document[metric]) for document in documents if metric in document
+            ]
+            made[f"{metric}_bounds"] = [mean([0.0 if math.isnan(value) else value for value in values]), mean(at_best)]
+    return {f"{metric},{name}": value for metric, value in made.items()}
 
 
 def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """The values of all `metrics` of one document; NaN where one is not defined.
 
-    A document whose label the verifier cannot read is unscored: its scores are NaN, and the table counts it. The k
-    that it could not reach with all of its ``max_sequences``, or that are of independent draws only, are left out.
+    A document is unscored, its scores NaN and counted apart, where the verifier cannot read its label or came to no
+    verdict on any of its answers. Where it came to none on some, those count as not correct, and ``X_bounds`` says what
+    they could change. The k that a document could not reach with all of its ``max_sequences``, and what is of
+    independent draws only, are left out.
     """
     rules = Rules.read(record.get("scoring", {}))
     sequences = record["sequences"]
     graded = _grade(doc, record, rules)
+    undecided = [_is_undecided(doc, grade) for grade in graded]
+    answered = [doubt for doubt, grade in zip(undecided, graded, strict=True) if doubt or grade.answer is not None]
+    is_scored = bool(graded) and not (answered and all(answered))
     votes = [
         Vote(grade.answer_class, grade.correct, sequence["weight"])
         for grade, sequence in zip(graded, sequences if graded else [], strict=True)
     ]
-    equal = [vote._replace(weight=1.0) for vote in votes]
-    rate_roots = record.get("rate_roots")
-    of_rate = [
-        vote
-        for vote, sequence in zip(votes, sequences, strict=False)
-        if rate_roots is None or sequence["path"][0] < rate_roots
-    ]
-    most = record.get("max_sequences", len(sequences))
-    ks = [k for k in rules.ks if k <= most] if draws_are_independent(record) else []
-    scores = {
-        "pass@max": pass_at_max(votes),
-        "cons@max": consensus(equal, rules.tie) if votes else math.nan,
-        "pass_rate": pass_rate(equal),
-        "pass_rate_w": pass_rate(of_rate),
-        "cons_w@max": consensus(votes, rules.tie) if votes else math.nan,
-    }
-    counts = {"scored": float(bool(votes))}
-    correct = sum(vote.correct for vote in votes)
-    for k in ks:
-        scores[f"pass@{k}"] = pass_at_k(len(votes), correct, k)
-        scores[f"cons@{k}"] = consensus_at_k(equal, k, rules.tie)
-        counts[f"scored@{k}"] = float(len(votes) >= k)
+    at_worst = _scores(votes if is_scored else [], record, rules)
+    at_best = _scores(_if_right(votes, undecided), record, rules) if any(undecided) else {}
+    drawn = _independent(votes, record) if is_scored else []
     costs = {
         "tokens": _number(record["tokens"]),
         "sequences": float(record["num_sequences"]),
         "branches": float(record["num_branches"]),
     }
     finishes = [sequence.get("finish") for sequence in sequences]
+    variances = _variances(votes, drawn, record, rules) if is_scored else {}
+    values: dict[str, Any] = {}
+    for name, value in at_worst.items():
+        values |= {name: value, f"{name}_stderr": value, f"{name}_ci95": value}
+        if is_scored:
+            values[f"{name}_stderr_sampling"] = variances.get(name, math.nan)
+        if not is_scored or any(undecided):
+            values[name + _IF_RIGHT] = at_best.get(name, 1.0) if is_scored else 1.0
     return {
-        **{name + suffix: value for name, value in scores.items() for suffix in ("", "_stderr", "_ci95")},
-        **counts,
-        "tie_rate": float(is_tied(equal)) if votes else math.nan,
+        **values,
+        "scored": float(is_scored),
+        "unscored": float(not is_scored),
+        **{f"scored@{k}": float(len(drawn) >= k) for k in _ks(record, rules)},
+        **({_CLUSTER: str(doc.get(rules.cluster))} if rules.cluster is not None else {}),
+        "tie_rate": float(is_tied([vote._replace(weight=1.0) for vote in votes])) if is_scored else math.nan,
         "no_answer_rate": share([vote.answer is None for vote in votes]),
         "truncation_rate": math.nan if None in finishes else share([finish == "length" for finish in finishes]),
         "timeout_rate": share([grade.timed_out for grade in graded]),
@@ -195,13 +246,80 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         **costs,
         **{f"mean_{name}": value for name, value in costs.items()},
         "strategy": record.get("strategy", "none"),
-        "max_sequences": most,
+        "max_sequences": record.get("max_sequences", len(sequences)),
         "entropy_threshold": _number(record.get("entropy_threshold")),
         "temperature": _number(record.get("temperature")),
         "labels_used": float(record["labels_used"]),
         **{name: float(record[name]) for name in _VOTED if record.get(name) is not None},
         **({"verifier_note": _notes(graded)} if doc["eager"]["verifier"] == "code" else {}),
     }
+
+
+def _scores(votes: Sequence[Vote], record: Mapping[str, Any], rules: Rules) -> dict[str, float]:
+    """A document's scores by name, all NaN without votes."""
+    equal = [vote._replace(weight=1.0) for vote in votes]
+    rate_roots = record.get("rate_roots")
+    of_rate = [
+        vote
+        for vote, sequence in zip(votes, record["sequences"], strict=False)
+        if rate_roots is None or sequence["path"][0] < rate_roots
+    ]
+    scores = {
+        "pass@max": pass_at_max(votes),
+        "cons@max": consensus(equal, rules.tie) if votes else math.nan,
+        "pass_rate": pass_rate(equal),
+        "pass_rate_w": pass_rate(of_rate),
+        "cons_w@max": consensus(votes, rules.tie) if votes else math.nan,
+    }
+    drawn = _independent(equal, record)
+    n, c = len(drawn), sum(vote.correct for vote in drawn)
+    for k in _ks(record, rules):
+        scores[f"pass@{k}"] = pass_at_k(n, c, k)
+        scores[f"pass^{k}"] = pass_hat_k(n, c, k)
+        scores[f"cons@{k}"] = consensus_at_k(drawn, k, rules.tie)
+    return scores
+
+
+def _variances(
+    votes: Sequence[Vote], drawn: Sequence[Vote], record: Mapping[str, Any], rules: Rules
+) -> dict[str, float]:
+    """Of the scores that can be told: their variance over draws, from the document's independent ones."""
+    n, c = len(drawn), sum(vote.correct for vote in drawn)
+    if not drawn:
+        return {}
+    rate = pass_at_k_variance(n, c, 1)
+    vote = consensus_variance(votes, len(votes), rules.tie)
+    variances = {"pass_rate": rate, "pass_rate_w": rate, "cons@max": vote, "cons_w@max": vote}
+    for k in _ks(record, rules):
+        variances[f"pass@{k}"] = pass_at_k_variance(n, c, k)
+        variances[f"pass^{k}"] = pass_hat_k_variance(n, c, k)
+        variances[f"cons@{k}"] = consensus_variance(drawn, k, rules.tie) if k <= n else math.nan
+    return variances
+
+
+def _ks(record: Mapping[str, Any], rules: Rules) -> list[int]:
+    """The k that are asked for and that a document could reach."""
+    most = record.get("max_sequences", len(record["sequences"]))
+    return [k for k in rules.ks if k <= most] if draws_are_independent(record) else []
+
+
+def _independent(votes: Sequence[Vote], record: Mapping[str, Any]) -> Sequence[Vote]:
+    """The votes of independent draws; none of a tree's are."""
+    return votes if draws_are_independent(record) else []
+
+
+def _is_undecided(doc: Mapping[str, Any], grade: Graded) -> bool:
+    """Whether the verifier came to no verdict. A program that runs into its limit has failed its tests."""
+    return grade.failed or (grade.timed_out and doc["eager"]["verifier"] != "code")
+
+
+def _if_right(votes: Sequence[Vote], undecided: Sequence[bool]) -> list[Vote]:
+    """The votes, were all undecided ones right; they then belong to the class that is."""
+    right = next((vote.answer for vote in votes if vote.correct), _RIGHT)
+    return [
+        vote._replace(answer=right, correct=True) if doubt else vote
+        for vote, doubt in zip(votes, undecided, strict=True)
+    ]
 
 
 def draws_are_independent(record: Mapping[str, Any]) -> bool:
@@ -268,15 +386,20 @@ def _count(values: Sequence[float]) -> int:
     return int(sum(values))
 
 
+def _count_names(names: Sequence[str]) -> int:
+    """How many different ones there are."""
+    return len(set(names))
+
+
 def _amount(values: Sequence[float]) -> float:
     """A sum, which is whole where it is known."""
     value = total(values)
     return value if math.isnan(value) else int(value)
 
 
-def _interval(values: Sequence[float]) -> list[float]:
-    """95% bootstrap interval; 4 digits are more than the resampling gives."""
-    return [round(bound, 4) for bound in bootstrap_interval(values)]
+def _interval(values: Sequence[float], clusters: Sequence[str] | None = None) -> list[float]:
+    """95% interval over documents like these; 4 digits."""
+    return [round(bound, 4) for bound in interval(values, clusters=clusters)]
 
 
 def _common(values: Sequence[Any]) -> Any:

@@ -6,14 +6,14 @@ A document is the unit of everything here. A document that has no value (NaN) is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr  # scipy.stats takes longer to import than all of this to compute
+from scipy.special import bdtr, stdtrit  # scipy.stats takes longer to import than all of this to compute
 
 __all__ = [
-    "bootstrap_interval",
+    "interval",
     "known",
     "mcnemar_mid_p",
     "mean",
@@ -21,11 +21,15 @@ __all__ = [
     "resampled_means",
     "standard_error",
     "total",
+    "wilson",
 ]
 
 RESAMPLES = 10_000
 SEED = 20251011
 """All bootstraps here draw the same resamples, so a run scored twice has the same intervals."""
+
+_ANSWERS_PER_DOCUMENT = 1.5
+"""Documents whose values hardly differ tell less than they seem to: the next one may be the first to fail."""
 
 _CELLS_AT_ONCE = 2_000_000
 """Resampled values held in memory at once."""
@@ -48,25 +52,64 @@ def total(values: Sequence[float]) -> float:
     return math.fsum(scored) if scored else math.nan
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """sd(ddof=1) / √D of the D known values; NaN for fewer than two."""
+def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float:
+    """Of the mean of the D known values, as a sample of documents: sd(ddof=1) / √D; NaN for fewer than two.
+
+    With ``clusters``, one a value, the documents of a cluster (several questions on one text) count as one draw: the
+    root of Σ over clusters of (Σ of its deviations)², over D, times √(G / (G − 1)) for G clusters (Liang and Zeger
+    1986; Miller, arXiv 2411.00640). Where each document is a cluster of its own, that is the same.
+    """
     scored = known(values)
-    if len(scored) < 2:
+    groups = _clusters(values, clusters)
+    if len(groups) < 2:
         return math.nan
     center = mean(scored)
-    return math.sqrt(math.fsum((value - center) ** 2 for value in scored) / (len(scored) - 1) / len(scored))
+    squares = math.fsum(math.fsum(value - center for value in group) ** 2 for group in groups)
+    return math.sqrt(squares * len(groups) / (len(groups) - 1)) / len(scored)
 
 
-def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int = SEED) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over whole documents; NaN, NaN for fewer than two known values.
+def interval(
+    values: Sequence[float], level: float = 0.95, clusters: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
+    """Confidence interval of the mean over documents like these; NaN, NaN for fewer than two known values or clusters.
 
-    The values' order does not matter. With few documents percentile intervals are too narrow: by a factor of about
-    √((D − 1) / D), and for a rate near 0 or 1 by more; where no document differs from another, they have no width.
+    For values within [0, 1] it is Wilson's, with the number of yes-or-no answers that would have the same standard
+    error, at most `_ANSWERS_PER_DOCUMENT` a document (a cluster), and Student's quantile. It keeps its level for few
+    documents and rates near 0 or 1, where the mean ± 1.96 errors and bootstraps are far too narrow
+    (`study/intervals.py`). Other amounts get the mean ± the quantile times their standard error.
     """
-    scored = np.sort(np.array(known(values)))
-    if len(scored) < 2:
+    scored = known(values)
+    groups = len(_clusters(values, clusters))
+    if groups < 2:
         return math.nan, math.nan
-    return percentile_interval(resampled_means(scored, seed), level)
+    error, center = standard_error(values, clusters), mean(scored)
+    quantile = float(stdtrit(groups - 1, (1 + level) / 2))
+    if not all(0 <= value <= 1 for value in scored):
+        return center - quantile * error, center + quantile * error
+    return wilson(center, error, quantile, most=_ANSWERS_PER_DOCUMENT * groups)
+
+
+def wilson(rate: float, error: float, quantile: float, most: float) -> tuple[float, float]:
+    """Wilson's score interval of a rate in [0, 1]: that of as many yes-or-no answers as have the standard ``error``.
+
+    ``most`` are the most answers that the data may stand for: the number where the error is 0 or not to be believed.
+    """
+    answers = min(most, rate * (1 - rate) / error**2) if error > 0 and 0 < rate < 1 else most
+    square = quantile**2 / answers
+    center = (rate + square / 2) / (1 + square)
+    half = math.sqrt(square * (rate * (1 - rate) + square / 4)) / (1 + square)
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def _clusters(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+    """The known values, those of one cluster together."""
+    if clusters is None:
+        return [[value] for value in known(values)]
+    groups: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        if not math.isnan(value):
+            groups.setdefault(cluster, []).append(value)
+    return list(groups.values())
 
 
 def percentile_interval(resampled: NDArray[np.float64], level: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import pytest
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.response import Response, TreeRecord
 from eager_lmeval.scores import scoring
-from eager_lmeval.scores.scoring import Rules, metrics, records, score, table_metrics, variant
+from eager_lmeval.scores.scoring import Rules, figures, metrics, records, score, table_metrics, variant
 from eager_lmeval.verify import Graded
 
 DOC = {"eager": {"label": "62", "verifier": "math"}}
@@ -76,7 +76,7 @@ def test_plain_and_weighted_scores_of_a_tree():
 
 def test_k_at_a_time_is_scored_of_independent_draws_and_of_no_tree():
     sequences = [sequence("62", 0.25), *[sequence("7", 0.25)] * 2, sequence(None, 0.25)]
-    expected = {"pass@2": 1 / 2, "cons@2": 1 / 2, "pass@4": 1.0, "cons@4": 0.0, "scored@2": 1.0}
+    expected = {"pass@2": 1 / 2, "pass^2": 0.0, "cons@2": 1 / 2, "pass@4": 1.0, "cons@4": 0.0, "scored@2": 1.0}
     same(score(DOC, tree(*sequences, strategy="parallel")), expected)
     for strategy in ("init", "adapt", "eager", "consistency"):
         assert not expected.keys() & score(DOC, tree(*sequences, strategy=strategy)).keys()
@@ -95,7 +95,7 @@ def test_the_table_has_the_scores_with_their_errors_and_the_costs_and_ten_rows_a
         *("tokens", "sequences"),
     ]
     many = tree(*[sequence("62", 0.1)] * 10, rules=Rules(ks=tuple(range(1, 11))), strategy="parallel", max_sequences=10)
-    rows = [name for name in table_metrics(score(DOC, many)) if not name.endswith("_stderr")]
+    rows = [name for name in table_metrics(score(DOC, many)) if "_stderr" not in name]
     assert len(rows) == 10
     assert rows[5:] == ["pass@1", "pass@2", "pass@3", "pass@4", "pass@5"]
 
@@ -210,15 +210,17 @@ def test_texts_of_a_model_without_trees_count_alike_and_cost_nothing_that_is_kno
     )
     assert values["strategy"] == "none"
     table = metrics(RULES)
-    assert math.isnan(table["tokens"].aggregate([values["tokens"]] * 2))
+    assert math.isnan(table["tokens"].of([values] * 2))
 
 
 def test_every_value_has_an_aggregate_and_every_score_has_both_error_bars():
     for rules in (Rules(), RULES):
         values, table = score(DOC, tree(sequence("62", 1.0), rules=rules, strategy="parallel")), metrics(rules)
-        assert set(values) == set(table) - {"verifier_note", "settled", "rounds"}, "parallel has all of them"
+        assert set(values) == set(table) - {"verifier_note", "settled", "rounds", "clusters"}, (
+            "parallel has all of them"
+        )
         scores = [name for name, metric in table.items() if metric.higher_is_better]
-        assert len(scores) == 5 + 2 * len(rules.ks)
+        assert len(scores) == 5 + 3 * len(rules.ks)
         order = list(values)
         for name in scores:
             assert order.index(f"{name}_stderr") == order.index(name) + 1, "the harness writes its own before"
@@ -230,9 +232,8 @@ def test_error_bars_of_a_score_come_from_its_documents_and_lie_around_it():
         score(DOC, tree(*[sequence(a, 0.5) for a in answers])) for answers in (("62", "7"), ("7", "7"), ("62", "62"))
     ]
     table = metrics(RULES)
-    rate = table["pass_rate"].aggregate([row["pass_rate"] for row in rows])
-    error = table["pass_rate_stderr"].aggregate([row["pass_rate_stderr"] for row in rows])
-    low, high = table["pass_rate_ci95"].aggregate([row["pass_rate_ci95"] for row in rows])
+    rate, error = table["pass_rate"].of(rows), table["pass_rate_stderr"].of(rows)
+    low, high = table["pass_rate_ci95"].of(rows)
     assert rate == 0.5
     assert error == pytest.approx(0.5 / math.sqrt(3))
     assert 0 <= low < rate < high <= 1
@@ -241,9 +242,9 @@ def test_error_bars_of_a_score_come_from_its_documents_and_lie_around_it():
 def test_settings_stand_in_the_result_and_mixed_ones_say_so():
     table = metrics(RULES)
     rows = [score(DOC, tree(sequence("62", 1.0), temperature=t)) for t in (0.8, 0.8, 1.0)]
-    assert table["temperature"].aggregate([row["temperature"] for row in rows[:2]]) == 0.8
-    assert table["temperature"].aggregate([row["temperature"] for row in rows]) == "mixed"
-    assert table["strategy"].aggregate([row["strategy"] for row in rows]) == "init"
+    assert table["temperature"].of(rows[:2]) == 0.8
+    assert table["temperature"].of(rows) == "mixed"
+    assert table["strategy"].of(rows) == "init"
     assert math.isnan(table["temperature"].aggregate([math.nan, math.nan]))
 
 
@@ -298,3 +299,91 @@ def test_a_rule_that_is_not_accepted_is_an_error_that_shows_it(given: dict[str, 
 def test_rules_are_found_among_other_metadata():
     assert Rules.read({"version": 1.0, "ks": [4, 2, 2], "pretrained": "demo"}) == RULES
     assert Rules.read({"ks": 4}).ks == (4,)
+
+
+def test_a_score_of_independent_draws_has_an_error_of_these_documents_and_a_trees_is_bounded_by_that_of_documents():
+    answers = [("62", "62", "7", "7"), ("62",) * 4, ("7",) * 4]
+    drawn = [score(DOC, tree(*[sequence(a, 0.25) for a in four], strategy="parallel")) for four in answers]
+    made = figures(drawn, metrics(RULES), "none")
+    assert made["pass_rate_stderr_sampling,none"] == pytest.approx(math.sqrt(0.5 * 0.5 / 3) / 3)
+    assert made["pass@2_stderr_sampling,none"] == pytest.approx(math.sqrt((1 / 6) ** 2) / 3), "q₂² − q₄, and q₄ is 0"
+    assert made["pass^2_stderr_sampling,none"] == made["pass@2_stderr_sampling,none"], "two of four are right"
+    assert made["sampling_bounds,none"] == ["pass@max", "pass@4", "pass^4"]
+    assert made["pass@max_stderr_sampling,none"] == made["pass@max_stderr,none"]
+    grown = [score(DOC, tree(*[sequence(a, 0.25) for a in four], strategy="init")) for four in answers]
+    made = figures(grown, metrics(RULES), "none")
+    assert made["sampling_bounds,none"] == ["pass@max", "cons@max", "pass_rate", "pass_rate_w", "cons_w@max"]
+
+
+def test_the_table_shows_the_error_of_these_documents_where_it_is_known():
+    rows = table_metrics(score(DOC, tree(*[sequence("62", 0.5)] * 2, strategy="parallel", rules=Rules())))
+    assert rows.index("pass_rate_w_stderr_sampling") == rows.index("pass_rate_w_stderr") + 1
+    assert "pass@max_stderr_sampling" not in rows
+
+
+def test_documents_of_one_cluster_count_as_one_draw():
+    rules = Rules.read({"cluster": "source"})
+    right, wrong = (tree(sequence(answer, 1.0), rules=rules) for answer in ("62", "7"))
+    rows = [score({**DOC, "source": place}, record) for place, record in enumerate((right, right, wrong, wrong))]
+    alone = figures(rows, metrics(rules), "none")
+    pairs = [row | {"clusters": str(place // 2)} for place, row in enumerate(rows)]
+    paired = figures(pairs, metrics(rules), "none")
+    assert (alone["clusters,none"], paired["clusters,none"]) == (4, 2)
+    assert alone["pass_rate_stderr,none"] == pytest.approx(math.sqrt(4 * 0.25 / 3) / math.sqrt(4))
+    assert paired["pass_rate_stderr,none"] == pytest.approx(math.sqrt(2 / 1 * (1**2 + 1**2)) / 4)
+    low, high = paired["pass_rate_ci95,none"]
+    assert low < alone["pass_rate_ci95,none"][0] < alone["pass_rate_ci95,none"][1] < high
+
+
+class Verdicts:
+    """Grades by a list."""
+
+    def __init__(self, *graded: Graded) -> None:
+        self._graded = list(graded)
+
+    def grade(self, texts: Any, label: str) -> list[Graded]:
+        return self._graded
+
+
+RIGHT, WRONG, STOPPED = Graded(True, "62", 0), Graded(False, "7", 1), Graded(False, "8", 2, timed_out=True)
+BROKEN = Graded(False, None, None, failed=True)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "scored", "rate", "if_right"),
+    [
+        ((RIGHT, WRONG), 1, 0.5, None),
+        ((RIGHT, STOPPED), 1, 0.5, 1.0),
+        ((WRONG, BROKEN), 1, 0.0, 0.5),
+        ((STOPPED, BROKEN), 0, math.nan, 1.0),
+        ((STOPPED, Graded(False, None, None)), 0, math.nan, 1.0),
+        ((Graded(False, None, None), Graded(False, None, None)), 1, 0.0, None),
+    ],
+)
+def test_an_answer_without_a_verdict_is_told_apart_from_a_wrong_one(
+    monkeypatch: pytest.MonkeyPatch, verdicts: tuple[Graded, ...], scored: int, rate: float, if_right: float | None
+):
+    monkeypatch.setattr(scoring, "get_verifier", lambda name: Verdicts(*verdicts))
+    values = score(DOC, tree(*[sequence("62", 0.5)] * 2))
+    same(values, {"scored": scored, "unscored": 1 - scored, "pass_rate": rate})
+    assert values.get("pass_rate_if_right") == if_right
+
+
+def test_a_program_that_ran_into_its_limit_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scoring, "get_verifier", lambda name: Verdicts(STOPPED))
+    values = score({"eager": {"label": "62", "verifier": "code"}}, tree(sequence("62", 1.0)))
+    same(values, {"scored": 1.0, "pass_rate": 0.0, "timeout_rate": 1.0})
+
+
+def test_a_result_has_bounds_over_all_documents_where_answers_have_no_verdict(monkeypatch: pytest.MonkeyPatch):
+    rows = []
+    for verdicts in ((RIGHT, WRONG), (RIGHT, STOPPED), (STOPPED, BROKEN), (WRONG, WRONG)):
+        monkeypatch.setattr(scoring, "get_verifier", lambda name, verdicts=verdicts: Verdicts(*verdicts))
+        rows.append(score(DOC, tree(*[sequence("62", 0.5)] * 2)))
+    made = figures(rows, metrics(RULES), "none")
+    assert made["pass_rate,none"] == pytest.approx(1 / 3), "of the three that are scored"
+    assert made["pass_rate_bounds,none"] == pytest.approx([(0.5 + 0.5 + 0 + 0) / 4, (0.5 + 1 + 1 + 0) / 4])
+    assert (made["scored,none"], made["unscored,none"]) == (3, 1)
+    assert not [
+        name for name in figures(rows[:1], metrics(RULES), "none") if "_bounds" in name and "sampling" not in name
+    ]

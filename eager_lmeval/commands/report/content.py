@@ -13,7 +13,7 @@ from eager_lmeval.commands.report.trees import Document, pool_key, read_document
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.run import Run, find_runs, iter_samples, sample_metrics
 from eager_lmeval.scores.scoring import COSTS
-from eager_lmeval.scores.stats import bootstrap_interval, known, mean, total
+from eager_lmeval.scores.stats import interval, known, mean, total
 
 __all__ = ["Estimate", "Flags", "Listed", "Scored", "estimated", "on_shared_documents", "read_runs"]
 
@@ -210,4 +210,4 @@ def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -
 
 def estimated(values: Sequence[float]) -> Estimate:
     """The mean of what is defined, with its interval."""
-    return Estimate(mean(values), *bootstrap_interval(values), len(known(values)))
+    return Estimate(mean(values), *interval(values), len(known(values)))
