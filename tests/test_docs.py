@@ -154,9 +154,10 @@ def test_every_flag_of_the_harness_is_in_the_table() -> None:
 
 def test_every_metric_is_in_the_table() -> None:
     told = {name for row in table_rows("docs/results.md", "metric") for name in names(row[0])}
-    real = {name.replace("@7", "@k") for name in metrics(Rules(ks=(7,)))}
-    assert {name for name in real if not name.endswith(("_stderr", "_ci95"))} <= told
-    assert told - {"X_stderr", "X_ci95"} <= real
+    real = {name.replace("@7", "@k").replace("^7", "^k") for name in metrics(Rules(ks=(7,)))}
+    errors = ("_stderr", "_ci95", "_stderr_sampling")
+    assert {name for name in real if not name.endswith(errors)} <= told
+    assert told - {f"X{error}" for error in errors} <= real
 
 
 def definitions(path: Path) -> set[str]:

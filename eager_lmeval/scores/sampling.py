@@ -15,7 +15,7 @@ import numpy as np
 from eager_lmeval.scores.metrics import Tie, Vote
 from eager_lmeval.scores.stats import SEED
 
-__all__ = ["consensus_variance", "pass_at_k_variance", "pass_hat_k_variance", "sampling_error"]
+__all__ = ["consensus_variance", "pass_at_k_variance", "pass_hat_k_variance"]
 
 _RESAMPLES = 400
 
@@ -56,13 +56,6 @@ def consensus_variance(votes: Sequence[Vote], size: int, tie: Tie = "mean", seed
     else:
         scores = (winners & correct).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
     return float(scores.var() * n / (n - 1))
-
-
-def sampling_error(variances: Sequence[float]) -> float:
-    """Of the mean over D documents with these variances, the documents as they are: √Σ / D; NaN if one is unknown."""
-    if not variances or any(map(math.isnan, variances)):
-        return math.nan
-    return math.sqrt(max(0.0, math.fsum(variances))) / len(variances)
 
 
 def _variance(n: int, chosen: int, k: int) -> float:

@@ -33,9 +33,8 @@ from eager_lmeval.scores.sampling import (
     consensus_variance,
     pass_at_k_variance,
     pass_hat_k_variance,
-    sampling_error,
 )
-from eager_lmeval.scores.stats import interval, mean, standard_error, total
+from eager_lmeval.scores.stats import interval, mean, sampling_error, standard_error, total
 from eager_lmeval.verify import Graded, Verifier, get_verifier
 
 __all__ = [

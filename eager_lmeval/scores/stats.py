@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, stdtrit  # scipy.stats takes longer to import than all of this to compute
+from scipy.special import bdtr, ndtri, stdtrit  # scipy.stats takes longer to import than all of this to compute
 
 __all__ = [
     "interval",
@@ -19,6 +19,8 @@ __all__ = [
     "mean",
     "percentile_interval",
     "resampled_means",
+    "sampling_error",
+    "sampling_interval",
     "standard_error",
     "total",
     "wilson",
@@ -30,6 +32,9 @@ SEED = 20251011
 
 _ANSWERS_PER_DOCUMENT = 1.5
 """Documents whose values hardly differ tell less than they seem to: the next one may be the first to fail."""
+
+_FEWEST_SPREAD = 5
+"""Documents, by (Σ|v|)² / Σv², that an error over draws must come from."""
 
 _CELLS_AT_ONCE = 2_000_000
 """Resampled values held in memory at once."""
@@ -87,6 +92,32 @@ def interval(
     if not all(0 <= value <= 1 for value in scored):
         return center - quantile * error, center + quantile * error
     return wilson(center, error, quantile, most=_ANSWERS_PER_DOCUMENT * groups)
+
+
+def sampling_interval(values: Sequence[float], variances: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of what the same documents give on average, from their ``variances`` over draws.
+
+    Wilson's, as `interval`, with the normal quantile. Where `sampling_error` is not known it is the interval over
+    documents, of whose width draws are a part: a bound. NaN, NaN without known values.
+    """
+    error = sampling_error([spread for value, spread in zip(values, variances, strict=True) if not math.isnan(value)])
+    if math.isnan(error):
+        return interval(values, level)
+    return wilson(mean(values), error, float(ndtri((1 + level) / 2)), most=math.inf)
+
+
+def sampling_error(variances: Sequence[float]) -> float:
+    """Of the mean over D documents with these variances, the documents as they are: √Σ / D.
+
+    NaN where one is unknown, and where nearly all of it comes from fewer than `_FEWEST_SPREAD` documents: so few do not
+    tell what those add that happened to come out alike.
+    """
+    squares = math.fsum(variance * variance for variance in variances)
+    if math.isnan(squares) or not squares:
+        return math.nan
+    if math.fsum(map(abs, variances)) ** 2 / squares < _FEWEST_SPREAD:
+        return math.nan
+    return math.sqrt(max(0.0, math.fsum(variances))) / len(variances)
 
 
 def wilson(rate: float, error: float, quantile: float, most: float) -> tuple[float, float]:

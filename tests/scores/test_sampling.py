@@ -12,8 +12,8 @@ from eager_lmeval.scores.sampling import (
     consensus_variance,
     pass_at_k_variance,
     pass_hat_k_variance,
-    sampling_error,
 )
+from eager_lmeval.scores.stats import interval, mean, sampling_error, sampling_interval
 
 
 def test_at_one_draw_it_is_the_variance_of_a_rate():
@@ -59,7 +59,21 @@ def test_a_vote_without_doubt_does_not_vary():
 
 
 def test_errors_of_documents_add_up_and_one_unknown_makes_all_unknown():
-    assert sampling_error([0.04, 0.05, 0.0]) == pytest.approx(0.3 / 3)
-    assert sampling_error([-0.01, 0.005]) == 0
-    assert math.isnan(sampling_error([0.04, math.nan]))
+    assert sampling_error([0.01] * 9 + [0.0]) == pytest.approx(0.3 / 10)
+    assert sampling_error([-0.01, 0.005] * 5) == 0
+    assert math.isnan(sampling_error([0.01] * 9 + [math.nan]))
     assert math.isnan(sampling_error([]))
+
+
+def test_what_hangs_on_a_few_documents_is_not_known():
+    assert math.isnan(sampling_error([0.1] * 4 + [0.0] * 96))
+    assert math.isnan(sampling_error([0.0] * 100)), "what does not show need not be absent"
+    values = [1.0] * 96 + [0.5] * 4
+    assert sampling_interval(values, [0.0] * 96 + [0.1] * 4) == interval(values)
+
+
+def test_the_interval_of_these_documents_is_narrower_than_that_of_documents_like_these():
+    values, variances = [1.0] * 50 + [0.5] * 20 + [0.0] * 30, [0.0] * 50 + [0.25 / 7] * 20 + [0.0] * 30
+    (low, high), (least, most) = sampling_interval(values, variances), interval(values)
+    assert least < low < mean(values) < high < most
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(20 * 0.25 / 7) / 100, rel=0.01)
