@@ -61,7 +61,7 @@ def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_c
     return Regraded(
         task,
         documents=len(after),
-        changed=sum(not same(old, new) for old, new in zip(before, after, strict=True)),
+        changed=sum(not same(old, {name: new[name] for name in old}) for old, new in zip(before, after, strict=True)),
         results=_listed(made, table_metrics(after[0]), name),
         figures=made,
         before=figures(before, table, name),

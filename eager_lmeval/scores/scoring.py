@@ -181,7 +181,7 @@ def figures(documents: Sequence[Mapping[str, Any]], table: Mapping[str, Metric],
     """
     known = dict.fromkeys(metric for document in documents for metric in document if metric in table)
     made = {metric: table[metric].of(documents) for metric in known}
-    scores = [metric for metric in known if f"{metric}_stderr_sampling" in table]
+    scores = [metric for metric in known if f"{metric}_stderr_sampling" in table and f"{metric}_stderr" in known]
     bounded = [metric for metric in scores if math.isnan(made.get(f"{metric}_stderr_sampling", math.nan))]
     made |= {f"{metric}_stderr_sampling": made[f"{metric}_stderr"] for metric in bounded}
     if scores:
