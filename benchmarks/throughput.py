@@ -51,7 +51,6 @@ from eager_lmeval.engine.transformers.attention import Part, PassCache
 from eager_lmeval.engine.transformers.cache import SlotCache
 from eager_lmeval.engine.transformers.runner import ModelRunner
 from eager_lmeval.lm import EagerLM
-from eager_lmeval.pools.decoding import FLOAT32_MARGIN
 from eager_lmeval.pools.run import grow_pool
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +60,7 @@ CUTS: dict[str, dict[str, Any]] = {
     "top_k, top_p": {"top_k": 20, "top_p": 0.95},
     "min_p": {"min_p": 0.05},
 }
-TOP_P = Sampling(temperature=0.6, top_p=0.95, tie_margin=FLOAT32_MARGIN)
+TOP_P = Sampling(temperature=0.6, top_p=0.95)
 
 
 class Spent(NamedTuple):
@@ -161,7 +160,7 @@ def part_read(table: Table) -> None:
             forward = step_of(model, rows, 100)
             logits = real_logits(*real, rows) if real is not None and vocab == 49_152 else forward()
             for name, given in CUTS.items():
-                sampling = Sampling(temperature=0.6, tie_margin=FLOAT32_MARGIN, **given)
+                sampling = Sampling(temperature=0.6, **given)
                 reading = partial(read, logits, torch.rand(rows, dtype=torch.float64), sampling)
                 table.ratio("read", f"{shape} {vocab // 1000}k, {rows} rows, {name}", reading, forward, "<= 0.08")
 

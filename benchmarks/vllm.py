@@ -11,8 +11,7 @@ for its text. All prompts have room at once: what is compared is what tokens cos
 
     parallel / repeats   `parallel` over the harness's `--model vllm` with `repeats`, in tokens a CPU second
     parallel / n         `parallel` over one call of `LLM.generate` with n = M, in tokens a CPU second
-    eager / n            the same of the engine on transformers; and with near ties left to rounding, as vLLM leaves
-                         them: a random model has some hundred times as many as one that was trained
+    eager / n            the same of the engine on transformers
     gate                 a gate that stays open and never forks over no gate, in CPU seconds, less 1
     init, …              CPU and wall seconds over `parallel`'s, each divided by tokens over `parallel`'s
     call by call         one `generate` call a token with 20 log-probabilities, one prompt at a time, over `init`: CPU
@@ -209,8 +208,6 @@ def measure(bench: Bench, rounds: int, threshold: float, engines: bool) -> dict[
         eager = bench.eager(bench.on_transformers, strategy="parallel")
         note("parallel / n, tokens a CPU second", tokens_a_second(parallel, several))
         note("eager / n, tokens a CPU second", tokens_a_second(eager, several))
-        rounded = bench.eager(bench.on_transformers, strategy="parallel", tie_margin=None)
-        note("eager, ties left / n, tokens a CPU second", tokens_a_second(rounded, several))
         note("n, tokens a CPU second", several.tokens / several.cpu_s)
         if engines:
             continue

@@ -40,6 +40,7 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
     ("gen_kwargs", "said"),
     [
         ({"max_sequnces": 4}, ["unknown option 'max_sequnces'", "did you mean 'max_sequences'?"]),
+        ({"tie_margin": 0.01}, ["the option tie_margin was removed in version 0.2.0", "dtype=float64"]),
         ({"colour": "red"}, ["unknown option 'colour'", "strategy", "entropy_threshold"]),
         ({"strategy": "eagr"}, ["strategy='eagr'", "'adapt', 'eager' or 'consistency'", "did you mean 'eager'?"]),
         ({"max_sequences": 0}, ["max_sequences=0", "greater than or equal to 1"]),

@@ -21,7 +21,7 @@ from eager_lmeval.algorithm.readout import Readout, Stratum
 from eager_lmeval.algorithm.streams import stream_key, uniforms
 from eager_lmeval.algorithm.tree import Prompt, Sequence
 
-__all__ = ["Part", "SplitSettings", "deal", "near_split", "opens", "shift", "strata_of"]
+__all__ = ["Part", "SplitSettings", "deal", "opens", "shift", "strata_of"]
 
 _NO_TOKEN = -1
 """What the path of a sequence's second stream ends with, where a child's has a token."""
@@ -60,14 +60,6 @@ def strata_of(sequence: Sequence, settings: SplitSettings) -> int:
 def opens(readout: Readout, settings: SplitSettings) -> bool:
     """Whether a sequence that can open does so."""
     return bool(readout.strata) and readout.entropy >= settings.threshold
-
-
-def near_split(readout: Readout, settings: SplitSettings, margin: float) -> bool:
-    """Whether rounding could change what a sequence takes, if its entropy may be off by ``margin`` (nats)."""
-    if not readout.strata or readout.entropy < settings.threshold - margin:
-        return readout.near_draw
-    surely_open = settings.threshold == 0 or readout.entropy >= settings.threshold + margin
-    return readout.near_strata or not surely_open
 
 
 def deal(copies: int, strata: Seq[Stratum], shift: int) -> list[Part]:

@@ -11,7 +11,7 @@ from sortedcontainers import SortedList
 
 from eager_lmeval.algorithm.tree import Path
 
-__all__ = ["Candidate", "Gate", "GateSettings", "NearTies"]
+__all__ = ["Candidate", "Gate", "GateSettings"]
 
 ROUNDING_NATS = 1e-5
 """What the percentile is lowered by: a prompt's later runs meet entropies of earlier ones again, equal up to rounding,
@@ -42,15 +42,6 @@ class Candidate(NamedTuple):
     entropy: float
     """Top-K entropy of its next-token distribution, in nats."""
     thought_ended: bool
-
-
-class NearTies(NamedTuple):
-    """Indices into the candidates of a step."""
-
-    contending: list[int]
-    """Who may branch, so that its two most likely tokens must be right."""
-    close: list[int]
-    """Whose entropy is too near the threshold, or too near another's where room is short, to say who branches."""
 
 
 class Gate:
@@ -86,9 +77,8 @@ class Gate:
         ``sequences`` and ``active`` are the prompt's sequences before the step, all of them and the unfinished ones.
         Must be called once a step, in order: it also advances the window and the dynamic threshold.
         """
-        room = self._room(sequences, active)
+        chosen = self.passing(candidates, sequences, active)
         self.closed = self.over(sequences)
-        chosen = [] if self.closed or room <= 0 else self._passing(candidates, self.threshold())[:room]
         if self._entropies is not None:
             self._entropies.update(candidate.entropy for candidate in candidates)
         self.steps_without_branch = 0 if chosen else self.steps_without_branch + 1
@@ -96,33 +86,18 @@ class Gate:
             self.closed = True
         return chosen
 
-    def near_ties(self, candidates: list[Candidate], sequences: int, active: int, margin: float) -> NearTies:
-        """What `choose` would have to know exactly, if each entropy may be off by ``margin`` nats. Changes nothing."""
-        room = self._room(sequences, active)
-        if self.closed or room <= 0:
-            return NearTies([], [])
+    def passing(self, candidates: list[Candidate], sequences: int, active: int) -> list[int]:
+        """What `choose` would return; changes nothing."""
+        room = self.settings.cap - (sequences if self.settings.count == "all" else active)
+        if self.over(sequences) or room <= 0:
+            return []
         threshold = self.threshold()
-        contending = self._passing(candidates, threshold - margin)
-        close = {index for index in contending if threshold > 0 and candidates[index].entropy < threshold + margin}
-        if len(contending) > room:
-            last_in, first_out = (candidates[contending[place]].entropy for place in (room - 1, room))
-            if last_in - first_out <= 2 * margin:
-                low, high = first_out - 2 * margin, last_in + 2 * margin
-                close.update(index for index in contending if low <= candidates[index].entropy <= high)
-        return NearTies(contending, sorted(close))
-
-    def _room(self, sequences: int, active: int) -> int:
-        """Sequences that the prompt may still have."""
-        return self.settings.cap - (sequences if self.settings.count == "all" else active)
-
-    def _passing(self, candidates: list[Candidate], threshold: float) -> list[int]:
-        """Those at or above a threshold, highest entropy first."""
-        passing = [
+        over = [
             index
             for index, candidate in enumerate(candidates)
             if candidate.entropy >= threshold and not (self.settings.until_thought_ends and candidate.thought_ended)
         ]
-        return sorted(passing, key=lambda index: (-candidates[index].entropy, candidates[index].path))
+        return sorted(over, key=lambda index: (-candidates[index].entropy, candidates[index].path))[:room]
 
 
 def percentile(ascending: SortedList, q: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from eager_lmeval.algorithm.branching import SplitSettings, deal, near_split, opens, shift, strata_of
+from eager_lmeval.algorithm.branching import SplitSettings, deal, opens, shift, strata_of
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.tree import UNCERTAIN_NATS, Prompt, Sequence
@@ -115,21 +115,6 @@ class Growth:
         """How many strata a sequence would be dealt over if it opened now; 0 if it cannot open."""
         return strata_of(sequence, self._splits) if self._splits else 0
 
-    def near_ties(self, readouts: Seq[Readout], active: Seq[Sequence], entropy_margin: float) -> list[int]:
-        """Places whose readout rounding could have turned into another token, or into another choice of who forks.
-
-        To be asked before `advance`, with the same arguments; entropies may be off by ``entropy_margin`` (nats).
-        """
-        if self._splits is not None:
-            settings = self._splits
-            return [place for place, readout in enumerate(readouts) if near_split(readout, settings, entropy_margin)]
-        places = {place for place, readout in enumerate(readouts) if readout.near_draw}
-        if self._gate is not None:
-            candidates = self._candidates(readouts, active)
-            near = self._gate.near_ties(candidates, len(self.sequences), len(active), entropy_margin)
-            places.update(near.close, (place for place in near.contending if readouts[place].near_fork))
-        return sorted(places)
-
     def may_branch(self, sequence: Sequence) -> bool:
         """Whether a sequence may still branch; where it may not, its tokens can come without readouts (`extend`)."""
         if self._gate is not None:
@@ -139,16 +124,17 @@ class Growth:
     def questions(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[int]:
         """Places whose readout lacks what its sequence's next step depends on; for engines that read off less at once.
 
-        The strata of a sequence that opens; or how a fork splits its weight, where ``near_fork`` says that it is not
-        known. To be asked before `advance`, with the same arguments.
+        The strata of a sequence that opens; or how a fork splits its weight, where ``shares_unsure`` says that it is
+        not known. To be asked before `advance`, with the same arguments.
         """
         if self._splits is not None:
             threshold = self._splits.threshold
             pairs = enumerate(zip(readouts, active, strict=True))
             return [place for place, (read, of) in pairs if read.entropy >= threshold and self.strata(of)]
-        if self._gate is None or not any(readout.near_fork for readout in readouts):
+        if self._gate is None or not any(readout.shares_unsure for readout in readouts):
             return []
-        return [place for place in self.near_ties(readouts, active, 0.0) if readouts[place].near_fork]
+        forking = self._gate.passing(self._candidates(readouts, active), len(self.sequences), len(active))
+        return sorted(place for place in forking if readouts[place].shares_unsure)
 
     def advance(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[Fork]:
         """One step: each of ``active`` gets one token; returns the forks in the order of their children's creation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -13,7 +13,17 @@ from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.gate import GateSettings
 from eager_lmeval.errors import UsageError, near_name
 
-__all__ = ["PRESETS", "Options", "contradictions", "none_words", "overridden", "resolve"]
+__all__ = [
+    "PRESETS",
+    "REMOVED",
+    "Options",
+    "contradictions",
+    "default_of",
+    "is_option",
+    "none_words",
+    "overridden",
+    "resolve",
+]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {
@@ -58,6 +68,33 @@ ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks"
 """The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
 
 
+class Removed(NamedTuple):
+    """An option that there was."""
+
+    version: str
+    """The first one without it."""
+    default: Any
+    """What it was where nobody gave it."""
+    instead: str
+    """What to do, as an error ends."""
+
+
+REMOVED: Mapping[str, Removed] = {
+    "tie_margin": Removed("0.2.0", "auto", "leave it out; dtype=float64 gives equal sequences whatever the batch is"),
+}
+"""Given by a user, they are refused; runs that were made with them are still read."""
+
+
+def is_option(name: str) -> bool:
+    """Whether it is ours, though it may have been removed: to be given to `resolve`."""
+    return name in Options.model_fields or name in REMOVED
+
+
+def default_of(name: str) -> Any:
+    """What an option is where nobody gives it, or was while there was one."""
+    return REMOVED[name].default if name in REMOVED else Options.model_fields[name].default
+
+
 def none_words(value: Any) -> Any:
     """A command line has no null: the words for it mean None. ValueError for nothing at all, as a variable that is not
     set leaves it behind the ``=``."""
@@ -75,19 +112,6 @@ def _extra_cap(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d+)?M|\d+", value.strip()):
         raise ValueError("a number of sequences, such as 64, or a multiple of max_sequences, such as 2M")
     return str(value).strip()
-
-
-def _tie_margin(value: Any) -> Any:
-    value = none_words(value)
-    if value is None or value == "auto":
-        return value
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise ValueError("a number of at least 0, such as 0.0001, or auto, or none")
-    return number
 
 
 def _max_rows(value: Any) -> Any:
@@ -143,9 +167,6 @@ class Options(BaseModel):
     seed: int = 0
     max_rows: Annotated[Literal["auto"] | int, BeforeValidator(_max_rows)] = "auto"
     """Sequences decoded at once at most; memory may have room for fewer. ``auto``: see `rows`."""
-    tie_margin: Annotated[Literal["auto"] | float | None, BeforeValidator(_tie_margin)] = "auto"
-    """Draws and forks that could turn if each logit were off by so much are decided in float64, so that no batch's
-    rounding decides them; ``auto``: 1e-4 for models in float32, none for other dtypes, whose rounding is too coarse."""
     label: str | None = None
     """Strategy `eager` on any task: a column of the document, the way to a value inside one, or a Jinja template."""
     verifier: str | None = None
@@ -280,6 +301,8 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
     given = _merged(layers)
     prefix = f"{origin}: " if origin else ""
     for name in given:
+        if removed := REMOVED.get(name):
+            raise UsageError(f"{prefix}the option {name} was removed in version {removed.version}: {removed.instead}")
         if name not in Options.model_fields:
             near = near_name(name, Options.model_fields)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(Options.model_fields)}"

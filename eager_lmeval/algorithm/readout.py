@@ -32,12 +32,8 @@ class Readout(NamedTuple):
     """Raw log-probability of ``token`` in nats; the two below those of ``first`` and ``second``."""
     logprob_first: float
     logprob_second: float
-    near_draw: bool = False
-    """Whether rounding could have made ``token`` another one."""
-    near_fork: bool = False
-    """Whether rounding could have made ``first`` or ``second`` another one."""
-    near_strata: bool = False
-    """Whether rounding could have made the token of a stratum another one."""
+    shares_unsure: bool = False
+    """Whether an engine that sees the largest log-probabilities alone cannot tell `shares` from them."""
     strata: tuple[Stratum, ...] = ()
     """By number, if they were asked for: stratum g of f takes the token that (g + u)/f picks."""
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from eager_lmeval.algorithm.readout import Readout
+from typing import Any, TypeVar
 
 C = TypeVar("C", bound="_Counts")
 
@@ -57,14 +54,6 @@ class EngineCounts(_Counts):
     rows_offered: int = 0
     rows_used_waiting: int = 0
     rows_offered_waiting: int = 0
-    ties: int = 0
-    """Readouts that rounding could have decided, read again in float64."""
-    ties_turned: int = 0
-    """Those of them that float64 decided otherwise."""
-    ties_left: int = 0
-    """Those for which memory did not suffice, and which stay as rounding decided them."""
-    rounding: float = field(default=0.0, metadata={"joined_by": max})
-    """The largest difference that float64 made to a log-probability or an entropy, in nats."""
 
     def count(self, rows: int, limit: int, waiting: bool) -> None:
         """One step with ``rows`` rows in use of the ``limit`` that it could have had."""
@@ -77,14 +66,6 @@ class EngineCounts(_Counts):
             self.rows_used_waiting += rows
             self.rows_offered_waiting += offered
 
-    def count_tie(self, rounded: Readout, exact: Readout) -> None:
-        """A readout, and the same in float64."""
-        self.ties += 1
-        same = rounded[:3] == exact[:3] and [s.token for s in rounded.strata] == [s.token for s in exact.strata]
-        self.ties_turned += not same
-        figures = ("entropy", "logprob", "logprob_first", "logprob_second") if same else ("entropy",)
-        self.rounding = max(self.rounding, *(abs(getattr(rounded, name) - getattr(exact, name)) for name in figures))
-
     def to_record(self) -> dict[str, Any]:
         """Plain JSON data; shares are None where there was nothing to share."""
         return {
@@ -94,12 +75,6 @@ class EngineCounts(_Counts):
             "parked_growths": self.parked,
             "wasted_tokens": self.wasted_tokens,
             "out_of_memory": self.out_of_memory,
-            "near_ties": {
-                "read_again": self.ties,
-                "turned": self.ties_turned,
-                "left_to_rounding": self.ties_left,
-                "largest_rounding_nats": self.rounding,
-            },
             "rows_in_use": self.rows_used / self.rows_offered if self.rows_offered else None,
             "rows_in_use_while_prompts_wait": (
                 self.rows_used_waiting / self.rows_offered_waiting if self.rows_offered_waiting else None

@@ -101,11 +101,6 @@ class Engine:
         self._on_step(self)
 
     @property
-    def tie_margin(self) -> float:
-        """What a logit may be off by before rounding could decide something; 0: nobody asks."""
-        return self._sampling.tie_margin
-
-    @property
     def in_use(self) -> int:
         """Rows in use."""
         return len(self.rows) + len(self._incoming)
@@ -253,48 +248,10 @@ class Engine:
             tenant = stepping[of_tenant[0]].row.tenant
             active = [stepping[place].row.sequence for place in of_tenant]
             source = {id(stepping[place].row.sequence): stepping[place].source for place in of_tenant}
-            decided = self._decided(
-                [readouts[place] for place in of_tenant], [stepping[place].row for place in of_tenant]
-            )
-            forks = tenant.growth.advance(decided, active)
+            forks = tenant.growth.advance([readouts[place] for place in of_tenant], active)
             children += [Placed(source[id(fork.parent)], self._row(tenant, fork.child)) for fork in forks]
         self.stats.forks += len(children)
         return children
-
-    def _decided(self, readouts: list[Readout], rows: list[Row]) -> list[Readout]:
-        """A tenant's readouts, those that rounding could have turned read again in float64, where that is wanted."""
-        if not self.tie_margin:
-            return readouts
-        growth, active = rows[0].tenant.growth, [row.sequence for row in rows]
-        near = growth.near_ties(readouts, active, self._sampling.entropy_margin)
-        return [
-            self._read_again(rows[place], readout) if place in near else readout
-            for place, readout in enumerate(readouts)
-        ]
-
-    def _read_again(self, row: Row, readout: Readout) -> Readout:
-        tokens = row.sequence.tokens
-        growth = row.tenant.growth
-        draw = uniforms(np.array([row.key], dtype=np.uint64), np.array([len(tokens)], dtype=np.uint64))
-        strata = np.array([growth.strata(row.sequence)], dtype=np.int64)
-        try:
-            exact = self._runner.read_exactly([*growth.run.prompt.token_ids, *tokens], draw, self._sampling, strata)
-        except OutOfMemory as error:
-            if not self.stats.ties_left:
-                log.warning(
-                    "out of memory: near ties stay as rounding decided them, which can depend on the batch (%s)", error
-                )
-            self.stats.ties_left += 1
-            return readout
-        before, doubtful = self.stats.rounding, self.tie_margin / 2
-        self.stats.count_tie(readout, exact)
-        if before <= doubtful < self.stats.rounding:
-            log.warning(
-                "rounding changed a figure by %.1e nats, too near tie_margin=%g for all near ties to be found: give a "
-                "larger tie_margin",
-                *(self.stats.rounding, self.tie_margin),
-            )
-        return exact
 
     def _place(self, children: list[Placed]) -> None:
         """Ended rows leave, children take free slots, growths that no longer fit are parked, finished ones go home."""

@@ -93,17 +93,5 @@ class Runner(Protocol):
         OutOfMemory.
         """
 
-    def read_exactly(
-        self,
-        token_ids: list[int],
-        uniforms: NDArray[np.float64],
-        sampling: Sampling,
-        strata: NDArray[np.int64] | None = None,
-    ) -> Readout:
-        """The readout after these tokens, prompt and generated, from them alone and in float64. Raises OutOfMemory.
-
-        ``uniforms`` (1,) is the draw, ``strata`` (1,) as for `decode`. Slots are neither read nor written.
-        """
-
     def shrink(self, kept: Mapping[int, int]) -> None:
         """Gives back the memory of all slots but the first so many of each class."""

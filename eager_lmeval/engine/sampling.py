@@ -1,8 +1,8 @@
 """Logits in, one `Readout` a row out: entropies, draws and fork probabilities (SPEC 2, 4, 6).
 
 No vocabulary is sorted. What a row says is nearly always settled by its largest logits, the candidates: which tokens
-pass the cuts, which of them is drawn, whether that is a near tie. Where it is not, more candidates are looked at, and
-where they do not settle it either, the whole row goes through the processors of transformers. All ways say the same.
+pass the cuts, and which of them is drawn. Where it is not, more candidates are looked at, and where they do not settle
+it either, the whole row goes through the processors of transformers. All ways say the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from transformers import (
 )
 
 from eager_lmeval.algorithm.readout import Readout, Stratum
-from eager_lmeval.engine.ties import entropy_margin, near_boundary, near_order
 from eager_lmeval.engine.truncation import cut
 
 __all__ = ["Sampling", "draw", "passes", "read", "top_k_entropy"]
@@ -41,6 +40,12 @@ GROUP = 8
 BLOCK = 64
 """Tokens that stand for one in the search for the one drawn."""
 
+TOKENS = 3
+"""The first fields of a `Readout`, which are token ids."""
+
+FIELDS = 9
+"""Those before its strata."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -52,19 +57,11 @@ class Sampling:
     min_p: float | None = None
     entropy_top_k: int = 20
     entropy_of: Literal["raw", "tempered"] = "raw"
-    tie_margin: float = 0.0
-    """What rounding may change a logit by; a readout says what that could have decided. 0: it does not ask."""
 
     @property
     def heat(self) -> float:
         """What logits are divided by: the temperature, or 1 where that is 0 (SPEC 6)."""
         return self.temperature or 1.0
-
-    @property
-    def entropy_margin(self) -> float:
-        """What rounding may change an entropy by, in nats."""
-        tempered = self.entropy_of == "tempered"
-        return entropy_margin(self.tie_margin / (self.heat if tempered else 1.0), self.entropy_top_k)
 
     def processors(self) -> LogitsProcessorList:
         """Temperature, top_k, top_p, min_p, in that order; at temperature 0 the distribution is that of 1 (SPEC 6)."""
@@ -106,12 +103,12 @@ def read(
     logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
     draws = torch.cat([uniforms[:, None], _strata(uniforms, strata)], dim=-1)  # (rows, draws)
     table = _table(logits, draws, sampling, CANDIDATES).cpu().numpy()
-    of_draws = table[:, 12:].reshape(len(table), 2, -1)  # (rows, tokens and log-probabilities, draws)
+    of_draws = table[:, FIELDS:].reshape(len(table), 2, -1)  # (rows, tokens and log-probabilities, draws)
     readouts = []
-    for place, row in enumerate(table[:, :12].tolist()):
+    for place, row in enumerate(table[:, :FIELDS].tolist()):
         dealt = of_draws[place, :, 1 : 1 + strata[place]].T.tolist() if strata is not None and strata[place] else ()
         split = tuple(Stratum(int(token), logprob) for token, logprob in dealt)
-        readouts.append(Readout._make([*map(int, row[:3]), *row[3:9], *map(bool, row[9:]), split]))
+        readouts.append(Readout._make([*map(int, row[:TOKENS]), *row[TOKENS:], False, split]))
     return readouts
 
 
@@ -122,15 +119,15 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
     """
     logits, draws = logits.float(), uniforms[:, None]
     if sampling.cuts():
-        return _table(logits, draws, sampling, () if logits.is_cuda else CANDIDATES)[:, 12].long()
+        return _table(logits, draws, sampling, () if logits.is_cuda else CANDIDATES)[:, FIELDS].long()
     top = logits.amax(dim=-1, keepdim=True)
     summed = _summed(logits, sampling.heat, top, by_block=True)
-    return _draw_by_block(logits, sampling.heat, top, summed, draws).place[:, 0]
+    return _draw_by_block(logits, sampling.heat, top, summed, draws)[:, 0]
 
 
 def passes(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
     """Whether each row's token passes top_k, top_p and min_p. (rows, vocab), (rows,) -> (rows,)"""
-    kept = cut(logits.float() / sampling.heat, None, sampling.cuts(), 0.0).scores
+    kept = cut(logits.float() / sampling.heat, None, sampling.cuts()).scores
     return kept.gather(-1, tokens[:, None])[:, 0] > -torch.inf
 
 
@@ -217,7 +214,7 @@ def _two_most_likely(logits: Tensor) -> Tensor:
 def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """A readout's fields a row, and for which rows they are settled by what was looked at (rows,).
 
-    The fields are (rows, 12 + 2 n) in float64, which holds any token id: those of `Readout` up to its last flag, then
+    The fields are (rows, FIELDS + 2 n) in float64, which holds any token id: those of `Readout` up to its strata, then
     the tokens that the ``draws`` (rows, n) pick, and their log-probabilities. The first draw is the row's own.
     """
     largest, ids, seen, floor = looked
@@ -232,7 +229,6 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
     entropy = top_k_entropy(entropy_logits)
     entropy = torch.where(largest[:, 0].isfinite(), entropy, torch.nan)  # topk takes NaN for the largest value
 
-    margin = sampling.tie_margin / heat if sampling.temperature > 0 else 0.0
     first = likely[:, :1]
     cuts = sampling.cuts()
     by_block = not cuts and floor is not None
@@ -241,33 +237,21 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
         tempered = _summed(logits, heat, largest[:, :1], by_block)
     if cuts or floor is None:
         whole = None if floor is None else (floor / heat, tempered.likeliest)
-        passed = cut(seen / heat, whole, cuts, margin)
+        passed = cut(seen / heat, whole, cuts)
         settled &= passed.settled
-        loose = passed.loose
         probabilities = torch.softmax(passed.scores, dim=-1)
         p_likely = probabilities.gather(-1, places)
-        drawn = _draw(probabilities.cumsum(dim=-1, dtype=torch.float64), draws)
-        tokens = ids.gather(-1, drawn.place)
+        tokens = ids.gather(-1, _draw(probabilities.cumsum(dim=-1, dtype=torch.float64), draws))
     else:
         top = largest[:, :1]
-        loose = torch.zeros_like(draws[:, 0])
         p_likely = ((logits.gather(-1, likely) - top) / heat).exp() * tempered.likeliest
-        drawn = _draw_by_block(logits, heat, top, tempered, draws)
-        tokens = drawn.place
+        tokens = _draw_by_block(logits, heat, top, tempered, draws)
     if sampling.temperature == 0:
         tokens[:, :1] = first
 
     taken = torch.cat([likely, tokens], dim=-1)
     logprobs = logits.gather(-1, taken) - largest[:, :1] + raw.likeliest.log()
-    near = torch.zeros((len(logits), 3), dtype=torch.bool, device=logits.device)  # of the draw, a fork, the strata
-    if sampling.tie_margin:
-        near[:, 1] = near_order(largest, 2, sampling.tie_margin)
-        if margin:
-            near_draws = near_boundary(drawn.below, drawn.through, drawn.target, margin, loose)  # (rows, 1 + n)
-            near[:, 0], near[:, 2] = near_draws[:, 0], near_draws[:, 1:].any(dim=-1)
-        else:
-            near[:, 0] = near_order(largest, 1, sampling.tie_margin)
-    own = [tokens[:, :1], likely, entropy[:, None], p_likely, logprobs[:, 2:3], logprobs[:, :2], near]
+    own = [tokens[:, :1], likely, entropy[:, None], p_likely, logprobs[:, 2:3], logprobs[:, :2]]
     return torch.cat([column.double() for column in (*own, tokens, logprobs[:, 2:])], dim=-1), settled
 
 
@@ -302,49 +286,31 @@ def _summed(logits: Tensor, heat: float, top: Tensor, by_block: bool) -> _Summed
     return _Summed(1 / totals, None if blocks is None else blocks / totals)
 
 
-class _Drawn(NamedTuple):
-    """Where draws fall, (rows, draws) each; all but the place as shares of the whole distribution."""
+def _draw(cumulative: Tensor, draws: Tensor) -> Tensor:
+    """The first place whose cumulative probability exceeds each draw. (rows, n) float64, (rows, draws) -> (rows, draws)
 
-    place: Tensor
-    target: Tensor
-    below: Tensor
-    """The cumulative probability of all before that place."""
-    through: Tensor
-    """The same with that place."""
+    The draws are shares of the whole: the sum of float32 probabilities is not exactly 1.
+    """
+    return _place(cumulative, draws * cumulative[:, -1:])
 
 
-def _draw(cumulative: Tensor, draws: Tensor) -> _Drawn:
-    """The first place whose cumulative probability exceeds each draw. ``cumulative`` (rows, n) float64."""
-    total = cumulative[:, -1:]  # the sum of float32 probabilities is not exactly 1
-    target = draws * total
-    place, below, through = _place(cumulative, target)
-    return _Drawn(place, target / total, below / total, through / total)
-
-
-def _draw_by_block(logits: Tensor, heat: float, top: Tensor, summed: _Summed, draws: Tensor) -> _Drawn:
+def _draw_by_block(logits: Tensor, heat: float, top: Tensor, summed: _Summed, draws: Tensor) -> Tensor:
     """As `_draw`, over whole rows: the block first, then the token in it. ``top`` (rows, 1) is the largest logit."""
     assert summed.blocks is not None
     vocab = logits.shape[-1]
     by_block = summed.blocks.cumsum(dim=-1, dtype=torch.float64)  # (rows, blocks)
-    total = by_block[:, -1:]
-    target = draws * total
-    block, before, _ = _place(by_block, target)
+    target = draws * by_block[:, -1:]
+    block = _place(by_block, target)
+    before = by_block.gather(-1, (block - 1).clamp(min=0)).where(block > 0, 0.0)
     tokens = block[..., None] * BLOCK + torch.arange(BLOCK, device=block.device)  # (rows, draws, BLOCK)
     inside = logits.gather(-1, tokens.clamp(max=vocab - 1).flatten(1)).view(tokens.shape)
     p = ((inside - top[..., None]) / heat).exp() * summed.likeliest[..., None]
     cumulative = before[..., None] + p.masked_fill(tokens >= vocab, 0.0).cumsum(dim=-1, dtype=torch.float64)
-    place, below, through = (found[..., 0] for found in _place(cumulative, target[..., None]))
-    below = below.where(place > 0, before)
-    return _Drawn(block * BLOCK + place, target / total, below / total, through / total)
+    return block * BLOCK + _place(cumulative, target[..., None])[..., 0]
 
 
-def _place(cumulative: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where ``cumulative`` (…, n) first exceeds each target (…, draws), what it is one place earlier, and what there.
-
-    Before the first place it is 0. Rounding may have left its end at the target or below.
-    """
+def _place(cumulative: Tensor, target: Tensor) -> Tensor:
+    """Where ``cumulative`` (…, n) first exceeds each target (…, draws); rounding may have left its end below one."""
     last = cumulative[..., -1:]
     reachable = target.minimum(last.nextafter(torch.zeros_like(last)))
-    place = torch.searchsorted(cumulative, reachable, right=True).clamp(max=cumulative.shape[-1] - 1)
-    below = cumulative.gather(-1, (place - 1).clamp(min=0)).where(place > 0, 0.0)
-    return place, below, cumulative.gather(-1, place)
+    return torch.searchsorted(cumulative, reachable, right=True).clamp(max=cumulative.shape[-1] - 1)

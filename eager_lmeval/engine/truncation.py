@@ -8,13 +8,11 @@ that it counts is the whole row's.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopPLogitsWarper
-
-from eager_lmeval.engine.ties import loose_mass
 
 __all__ = ["Passed", "cut"]
 
@@ -30,48 +28,35 @@ class Passed(NamedTuple):
 
     scores: Tensor
     """(rows, n) as they came, and -inf where a token was cut."""
-    loose: Tensor
-    """(rows,) the probability that could enter or leave if scores were off by the margin."""
     settled: Tensor
-    """(rows,) whether all that passed is among these, and all that could if scores were off."""
+    """(rows,) whether all that passed is among these."""
 
 
-def cut(scores: Tensor, rest: tuple[Tensor, Tensor] | None, cuts: LogitsProcessorList, margin: float) -> Passed:
-    """What of ``scores`` (rows, n) passes the ``cuts``, and what could if each score were off by ``margin``.
+def cut(scores: Tensor, rest: tuple[Tensor, Tensor] | None, cuts: LogitsProcessorList) -> Passed:
+    """What of ``scores`` (rows, n) passes the ``cuts``.
 
     The scores are of tokens in the order of their ids. Where they are not all of a row, ``rest`` says what no other
     score exceeds (rows,), and the largest probability in the whole row (rows, 1).
     """
     settled = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-    floor, likeliest = rest or (None, None)
-    stages: list[tuple[Tensor, Tensor, Any, Tensor | None]] = []
-    for processor in cuts:
+    if rest is None:
+        return Passed(cuts(_NO_IDS, scores), settled)
+    floor, likeliest = rest
+    for number, processor in enumerate(cuts):
         before, top = scores, scores.amax(dim=-1, keepdim=True)
-        probabilities = None
         if isinstance(processor, TopPLogitsWarper):
-            if likeliest is None or stages:
+            if number:
                 likeliest = torch.softmax(before, dim=-1).amax(dim=-1, keepdim=True)
-            probabilities = (before - top).exp() * likeliest
-        if floor is None:
-            scores = processor(_NO_IDS, before)
-        elif probabilities is not None:
-            scores, doubtful = _top_p(before, probabilities, processor.top_p)
-            settled &= ~doubtful & (_lowest(scores) > floor + 2 * margin)
+            scores, doubtful = _top_p(before, (before - top).exp() * likeliest, processor.top_p)
+            settled &= ~doubtful & (_lowest(scores) > floor)
         elif isinstance(processor, MinPLogitsWarper):
             scores, limit = processor(_NO_IDS, before), top + math.log(processor.min_p)
-            settled &= ((before - limit).abs() > DOUBT).all(dim=-1) & (limit[:, 0] > floor + 2 * margin)
+            settled &= ((before - limit).abs() > DOUBT).all(dim=-1) & (limit[:, 0] > floor)
         else:
             scores = processor(_NO_IDS, before)
-            settled &= _lowest(scores) > floor + 2 * margin
-        if floor is not None:
-            floor = torch.full_like(floor, -torch.inf)  # what is not among the scores has been cut
-        stages.append((before, scores, processor, probabilities))
-    loose = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
-    if margin and stages:
-        norm = scores.logsumexp(dim=-1, keepdim=True)
-        for stage in stages:
-            loose += loose_mass(*stage, margin, norm)
-    return Passed(scores, loose, settled)
+            settled &= _lowest(scores) > floor
+        floor = torch.full_like(floor, -torch.inf)  # what is not among the scores has been cut
+    return Passed(scores, settled)
 
 
 def _top_p(scores: Tensor, probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,8 @@ OF_BRANCHING = frozenset(
     }
 )
 """What roots of `parallel` do not depend on."""
+ONCE_AN_OPTION = {"tie_margin": "auto"}
+"""What keys of earlier releases hold besides, so that their journals go on serving."""
 SAMPLED = 64
 """Values taken of each weight, or pieces and their bytes of each file of weights, evenly spread."""
 _OF_THE_BATCH = ("padding", "truncation")
@@ -106,7 +108,7 @@ def prompt_key(
     Options that cannot change what it names are left out, so that runs share what they have in common: stage 1 of
     `init`, `adapt` and `eager` is one tree, and a root of `parallel` is the same whatever M is.
     """
-    chosen = options.model_dump(mode="json", exclude=set(NOT_OF_STAGE_1 | NOT_OF_A_TREE))
+    chosen = ONCE_AN_OPTION | options.model_dump(mode="json", exclude=set(NOT_OF_STAGE_1 | NOT_OF_A_TREE))
     if options.strategy == "consistency":
         chosen |= {
             "verifier": options.verifier,

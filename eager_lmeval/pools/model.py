@@ -16,7 +16,7 @@ import torch
 from lm_eval.api.model import LM
 
 from eager_lmeval import __version__
-from eager_lmeval.algorithm.options import Options, none_words, resolve
+from eager_lmeval.algorithm.options import Options, is_option, none_words, resolve
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.errors import UsageError, near_name
@@ -66,7 +66,7 @@ class EagerModel(LM):
         for what looks like a misspelt option.
         """
         folder = _journal_folder(arguments.pop("journal", None))
-        self._given = {option: arguments.pop(option) for option in list(arguments) if option in Options.model_fields}
+        self._given = {option: arguments.pop(option) for option in list(arguments) if is_option(option)}
         for argument in arguments:
             near = near_name(argument, (*Options.model_fields, "journal"), cutoff=0.8)
             if near and argument not in known:

@@ -96,11 +96,6 @@ class ServedDecoding(Decoding):
         """vLLM keeps what it has."""
 
     def _check(self, options: Options, logprobs: int) -> None:
-        if options.tie_margin not in ("auto", None, 0.0):
-            raise UsageError(
-                f"tie_margin={options.tie_margin:g}: vLLM has no pass in float64 to decide near ties; leave tie_margin "
-                f"out, or take --model eager"
-            )
         most = self._engine.model_config.max_logprobs
         if -1 != most < logprobs:
             raise UsageError(

@@ -26,7 +26,7 @@ from scripted import (
     scripted_prompt,
 )
 
-from eager_lmeval.algorithm.branching import SplitSettings, deal, near_split, opens, strata_of
+from eager_lmeval.algorithm.branching import SplitSettings, deal, opens, strata_of
 from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.readout import Readout, Stratum
 from eager_lmeval.algorithm.tree import Sequence as Grown
@@ -41,9 +41,9 @@ TREES = 800
 # Who opens, and who takes what.
 
 
-def readout(entropy: float, strata: int = 0, near_draw: bool = False, near_strata: bool = False) -> Readout:
+def readout(entropy: float, strata: int = 0) -> Readout:
     dealt = tuple(Stratum(token, -1.0) for token in range(strata))
-    return Readout(0, 0, 1, entropy, 0.5, 0.5, -1.0, -1.0, -1.0, near_draw, False, near_strata, dealt)
+    return Readout(0, 0, 1, entropy, 0.5, 0.5, -1.0, -1.0, -1.0, strata=dealt)
 
 
 @pytest.mark.parametrize(
@@ -91,29 +91,6 @@ def test_over_all_shifts_every_stratum_gets_the_same(strata: int) -> None:
 def test_the_copies_left_over_go_round_from_the_shifted_stratum() -> None:
     strata = [Stratum(token, 0.0) for token in (10, 11, 12, 13)]
     assert {part.token: part.copies for part in deal(6, strata, shift=3)} == {10: 2, 11: 1, 12: 1, 13: 2}
-
-
-@pytest.mark.parametrize(
-    ("entropy", "strata", "near_draw", "near_strata", "near"),
-    [
-        (0.5, 3, False, True, False),  # surely closed: its own draw decides
-        (0.5, 3, True, False, True),
-        (1.5, 3, True, False, False),  # surely open: the strata decide
-        (1.5, 3, False, True, True),
-        (1.005, 3, False, False, True),  # open or closed?
-        (0.995, 3, False, False, True),
-        (1.005, 0, False, False, False),  # cannot open
-    ],
-)
-def test_what_rounding_could_decide_is_what_would_be_taken(
-    entropy: float, strata: int, near_draw: bool, near_strata: bool, near: bool
-) -> None:
-    settings = SplitSettings(threshold=1.0, seed=0)
-    assert near_split(readout(entropy, strata, near_draw, near_strata), settings, margin=0.01) == near
-
-
-def test_every_entropy_is_surely_above_a_threshold_of_0() -> None:
-    assert not near_split(readout(0.0, strata=2), SplitSettings(threshold=0.0, seed=0), margin=0.01)
 
 
 # What copies estimate.

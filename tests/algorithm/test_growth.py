@@ -26,8 +26,8 @@ def prompt(max_new_tokens: int = 9) -> Prompt:
     return Prompt(0, "a_task", "a context", [1, 2], 0, max_new_tokens)
 
 
-def readout(token: int, entropy: float = 0.0, near_fork: bool = False) -> Readout:
-    return Readout(token, 4, 5, entropy, 0.5, 0.25, -1.0, -0.7, -1.4, near_fork=near_fork)
+def readout(token: int, entropy: float = 0.0, shares_unsure: bool = False) -> Readout:
+    return Readout(token, 4, 5, entropy, 0.5, 0.25, -1.0, -0.7, -1.4, shares_unsure=shares_unsure)
 
 
 def gated(threshold: float = 1.0, cap: int = 2) -> Growth:

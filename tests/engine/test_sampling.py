@@ -235,7 +235,6 @@ CUT = st.fixed_dictionaries(
         "temperature": st.sampled_from([0.0, 0.5, 0.6, 1.0, 1.7]),
         "entropy_top_k": st.sampled_from([1, 3, 5, 40]),
         "entropy_of": st.sampled_from(["raw", "tempered"]),
-        "tie_margin": st.sampled_from([0.0, 1e-4]),
     }
 )
 

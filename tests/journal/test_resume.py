@@ -48,7 +48,7 @@ def decoded(monkeypatch) -> Counter[str]:
 def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What a run of its own makes, and what it reports of the pools."""
     torch.manual_seed(model_args.pop("harness_seed", 1234))
-    lm = EagerLM(**{"pretrained": "demo", "dtype": "float32"} | model_args)
+    lm = EagerLM(**{"pretrained": "demo", "dtype": "float64"} | model_args)
     responses = [essence(by_document) for by_document in make_calls(lm, calls)]
     if lm._journal is not None:
         lm._journal.close()
@@ -91,7 +91,6 @@ def test_nothing_is_decoded_for_what_the_journal_holds(tmp_path, decoded):
         {"max_gen_toks": 59},
         {"branch_window": 7},
         {"branching": "systematic"},
-        {"tie_margin": 0.01},
         {"until": ["q"]},
     ],
     ids=lambda other: next(iter(other)),

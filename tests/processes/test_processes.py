@@ -38,7 +38,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def demo() -> EagerLM:
     torch.manual_seed(1234)
-    return EagerLM(pretrained="demo", dtype="float32")
+    return EagerLM(pretrained="demo", dtype="float64")
 
 
 def threshold_that_leaves_a_surplus(lm: EagerLM) -> float:
@@ -189,7 +189,7 @@ def test_more_processes_than_documents_end_with_what_to_do(tmp_path):
 def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     limit = ["--limit", "5", "--log_samples", "--seed", "1234"]
     options = {"strategy": "adapt", "max_sequences": "4"}
-    arguments = ",".join(["pretrained=demo,dtype=float32", *(f"{name}={value}" for name, value in options.items())])
+    arguments = ",".join(["pretrained=demo,dtype=float64", *(f"{name}={value}" for name, value in options.items())])
     started = time.monotonic()
     done = harness(2, 29611, "--model_args", arguments, "--output_path", str(tmp_path), *limit)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -206,7 +206,7 @@ def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     from lm_eval.tasks import TaskManager
 
     alone = simple_evaluate(
-        EagerLM(pretrained="demo", dtype="float32", strategy="adapt", max_sequences=4),
+        EagerLM(pretrained="demo", dtype="float64", strategy="adapt", max_sequences=4),
         tasks=["eager_demo"],
         task_manager=TaskManager(include_path=str(paths.tasks_dir()), include_defaults=False),
         limit=5,

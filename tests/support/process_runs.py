@@ -49,7 +49,8 @@ class Plan:
     """Ranks that end by SIGKILL there."""
     absent: list[int] = field(default_factory=list)
     """Ranks that come to the barrier after the calls without having made any."""
-    dtype: str = "float32"
+    dtype: str = "float64"
+    """In which results are equal whatever the batch is."""
     collective_timeout_s: float = 60.0
     silence_s: float = 60.0
     steps_before_it: int = 20

@@ -82,24 +82,17 @@ class ScriptedRunner:
     """Implements `engine.runner.Runner`. What a slot was not given is stale, and reading it is an error.
 
     ``positions`` is what all slots together may have. ``memory`` is told the name of each call that may run out of
-    memory and may raise OutOfMemory there. ``noise`` stands for rounding: each logit of a pass is off by up to so much,
-    but not where it is read exactly.
+    memory and may raise OutOfMemory there.
     """
 
     model: Model
     memory: Callable[[str], None] = lambda call: None
     dtype: torch.dtype = torch.float64
     positions: int | None = None
-    noise: float = 0.0
-    noise_seed: int = 0
-    read_again: int = 0
     prefilled: list[list[int]] = field(default_factory=list)
     decodes: list[Decode] = field(default_factory=list)
     _slots: dict[int, list[list[int | None]]] = field(default_factory=dict)
     """By length class."""
-
-    def __post_init__(self) -> None:
-        self._errors = np.random.default_rng(self.noise_seed)
 
     @property
     def slots(self) -> Counter[int]:
@@ -176,26 +169,11 @@ class ScriptedRunner:
             for slot, (token, length) in zip(self._slots[of_class], rows, strict=False):
                 slot[length] = token
                 logits.append(self._logits(slot[: length + 1]))
-        rounded = torch.stack([self._rounded(row) for row in (*logits, *first_logits)])
-        return read(rounded, torch.from_numpy(uniforms), sampling, strata)
-
-    def read_exactly(
-        self,
-        token_ids: list[int],
-        uniforms: NDArray[np.float64],
-        sampling: Sampling,
-        strata: NDArray[np.int64] | None = None,
-    ) -> Readout:
-        self.memory("read_exactly")
-        self.read_again += 1
-        return read(self._logits(token_ids)[None].double(), torch.from_numpy(uniforms), sampling, strata)[0]
+        return read(torch.stack([*logits, *first_logits]), torch.from_numpy(uniforms), sampling, strata)
 
     def shrink(self, kept: Mapping[int, int]) -> None:
         for of_class, slots in self._slots.items():
             del slots[kept.get(of_class, 0) :]
-
-    def _rounded(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits + self.noise * torch.from_numpy(self._errors.uniform(-1, 1, len(logits))).to(logits.dtype)
 
     def _logits(self, tokens: Seq[int | None]) -> torch.Tensor:
         assert None not in tokens, "a row reads positions that nothing was written to"
@@ -229,7 +207,6 @@ def sampling_of(options: Options) -> Sampling:
         min_p=options.min_p,
         entropy_top_k=options.entropy_top_k,
         entropy_of=options.entropy_of,
-        tie_margin=0.0 if options.tie_margin in (None, "auto") else float(options.tie_margin),
     )
 
 

@@ -273,15 +273,16 @@ def _options(pool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_new_default(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Whether one side was made before the option existed and the other left it as it is.
+    """Whether one side was made before the option existed, or when it had gone, and the other left it as it is.
 
-    A baseline then goes on serving after an update that adds an option. A value that somebody chose is a difference.
+    A baseline then goes on serving after an update that adds an option or removes one. A value that somebody chose is
+    a difference.
     """
-    from eager_lmeval.algorithm.options import Options
+    from eager_lmeval.algorithm.options import default_of, is_option
 
-    if (name in ours) == (name in theirs) or name not in Options.model_fields:
+    if (name in ours) == (name in theirs) or not is_option(name):
         return False
-    return bool({**ours, **theirs}[name] == Options.model_fields[name].default)
+    return bool({**ours, **theirs}[name] == default_of(name))
 
 
 def _higher_is_better(run: Run, task: str) -> Mapping[str, bool | None]:

@@ -59,11 +59,11 @@ class Cell(NamedTuple):
 def cells_of(sweep: Mapping[str, Any]) -> list[Cell]:
     """All combinations, seed by seed and strategy by strategy, each once. What a strategy or a branching has not, as
     `parallel` no threshold, is left out there."""
-    from eager_lmeval.algorithm.options import Options
+    from eager_lmeval.algorithm.options import Options, is_option
 
     known = Options.model_fields
     for name in sweep:
-        if name not in known:
+        if not is_option(name):
             near = near_name(str(name), known)
             hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
             raise UsageError(f"sweep has no axis {name!r}; {hint}")
@@ -172,9 +172,9 @@ def _refuse_unknown(path: Path, settings: Iterable[str], known: list[str]) -> No
 
 def check_cells(cells: Iterable[Cell], config: EvaluatorConfig) -> None:
     """UsageError for options that `eager` would refuse, in whichever cell. Those of documents are not known here."""
-    from eager_lmeval.algorithm.options import Options, resolve
+    from eager_lmeval.algorithm.options import is_option, resolve
 
-    from_model = {name: value for name, value in config.model_args.items() if name in Options.model_fields}
+    from_model = {name: value for name, value in config.model_args.items() if is_option(name)}
     for cell in cells:
         origin = f"cell {cell.folder}"
         resolve(cell.given, origin=origin)

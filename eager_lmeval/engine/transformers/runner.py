@@ -19,7 +19,6 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from eager_lmeval.algorithm.readout import Readout
-from eager_lmeval.engine.float64 import in_float64
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Slot, length_class
 from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.transformers.attention import (
@@ -31,19 +30,11 @@ from eager_lmeval.engine.transformers.attention import (
 )
 from eager_lmeval.engine.transformers.cache import Snapshot
 from eager_lmeval.engine.transformers.classes import SlotClasses
-from eager_lmeval.engine.transformers.memory import for_slots
-from eager_lmeval.engine.transformers.prefixes import Prefixes
 from eager_lmeval.engine.transformers.support import require_supported, text_config, unwrapped
 
 __all__ = ["ModelRunner"]
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
-
-EXACT_SPAN = 512
-"""Positions that a float64 pass takes at once, which bounds the memory of its attention."""
-
-EXACT_SHARE = 8
-"""Of the memory that slots could have, such a part may hold float64 keys and values for later near ties."""
 
 MASK = Tensor | dict[str, Tensor]
 
@@ -72,7 +63,6 @@ class ModelRunner:
         self._cache = PassCache(text_config(model).num_hidden_layers)
         self._attends_by_class = can_attend_by_class(unwrapped(model), text_config(model))
         self._keeps_logits = "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
-        self._exact = Prefixes()
 
     @property
     def device(self) -> torch.device:
@@ -131,36 +121,6 @@ class ModelRunner:
                 parts.append(torch.stack(first_logits))
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]  # (rows, vocab)
             return read(logits, torch.from_numpy(uniforms).to(logits.device), sampling, strata)
-
-    @torch.inference_mode()
-    def read_exactly(
-        self,
-        token_ids: list[int],
-        uniforms: NDArray[np.float64],
-        sampling: Sampling,
-        strata: NDArray[np.int64] | None = None,
-    ) -> Readout:
-        try:
-            return self._read_exactly(token_ids, uniforms, sampling, strata)
-        except OutOfMemory:
-            if not self._exact:
-                raise
-        self._exact.clear()
-        return self._read_exactly(token_ids, uniforms, sampling, strata)
-
-    def _read_exactly(
-        self, token_ids: list[int], uniforms: NDArray[np.float64], sampling: Sampling, strata: NDArray[np.int64] | None
-    ) -> Readout:
-        """After what earlier passes have left of the same tokens; these, too, are kept."""
-        ids = torch.tensor([token_ids])
-        positions = torch.arange(len(token_ids))[None]
-        with _translated_memory_errors(), in_float64(self._model):
-            cache = self._exact.take(token_ids)
-            for start in range(cache.get_seq_length(), len(token_ids), EXACT_SPAN):
-                span = slice(start, start + EXACT_SPAN)
-                logits = self._forward(ids[:, span], positions[:, span], None, cache, 1)[:, -1]  # (1, vocab)
-            self._exact.keep(token_ids, cache, for_slots(self.device) // EXACT_SHARE)
-            return read(logits.double(), torch.from_numpy(uniforms).to(logits.device), sampling, strata)[0]
 
     def _decode_rows(self, tokens: list[int], lengths: list[int], limit: int) -> list[Tensor]:
         """Logits of rows that hold so many positions and take these tokens, a tensor (rows, vocab) a forward pass."""
@@ -240,7 +200,6 @@ class ModelRunner:
     @torch.inference_mode()
     def shrink(self, kept: Mapping[int, int]) -> None:
         self._slots.shrink(kept)
-        self._exact.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

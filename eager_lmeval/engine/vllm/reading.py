@@ -33,7 +33,7 @@ def number_of_logprobs(sampling: Sampling, vocabulary: int) -> int:
 def read_reported(reported: Seq[Reported], sampling: Sampling, vocabulary: int) -> list[Readout]:
     """One readout a token.
 
-    ``near_fork`` says that the log-probabilities do not tell whether the second most likely token passes the cuts,
+    ``shares_unsure`` says that the log-probabilities do not tell whether the second most likely token passes the cuts,
     ``p_first`` and ``p_second`` then being those of one that does. They are shares: the two sum to 1.
     """
     ids = np.array([of_token.ids for of_token in reported])  # (tokens, 1 + K)
@@ -53,7 +53,7 @@ def read_reported(reported: Seq[Reported], sampling: Sampling, vocabulary: int) 
     own = logprobs[:, 0] if sampling.temperature > 0 else first
     columns = (token, likely[:, 0], likely[:, two], entropy, p_first, 1 - p_first, own, first, second)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [Readout(*row)._replace(near_fork=not sure) for row, sure in zip(rows, surely.tolist(), strict=True)]
+    return [Readout(*row)._replace(shares_unsure=not sure) for row, sure in zip(rows, surely.tolist(), strict=True)]
 
 
 def _entropy(largest: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:

@@ -47,7 +47,7 @@ def test_a_readout_is_that_of_the_whole_row(chosen: dict[str, Any], temperature:
         assert (readout.token, readout.first, readout.second) == whole[:3]
         for name in ("entropy", "logprob", "logprob_first", "logprob_second"):
             assert getattr(readout, name) == pytest.approx(getattr(whole, name), abs=2e-5)
-        if not readout.near_fork:
+        if not readout.shares_unsure:
             decided += 1
             assert readout.shares == pytest.approx(whole.shares, abs=1e-5)
     assert decided > 50  # where the bounds do not say, a worker is asked; that must be rare
@@ -63,8 +63,8 @@ def test_what_is_not_sure_is_said() -> None:
         logits = scale * torch.randn(50, generator=torch.Generator().manual_seed(seed))
         whole = read(logits[None], torch.tensor([0.5], dtype=torch.float64), sampling)[0]
         (readout,) = read_reported([reported(logits, sampling, whole.token)], sampling, 50)
-        doubted += readout.near_fork
-        if not readout.near_fork:
+        doubted += readout.shares_unsure
+        if not readout.shares_unsure:
             assert readout.shares == pytest.approx(whole.shares, abs=1e-4)
     assert 0 < doubted < 200
 

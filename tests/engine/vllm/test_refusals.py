@@ -60,7 +60,6 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
     [
         ({"branching": "top2", "max_sequences": 65}, "max_sequences=65 is above max_num_seqs=64", "max_num_seqs=65"),
         ({"entropy_top_k": 30}, "max_logprobs=20 is below entropy_top_k=30", "give max_logprobs=30"),
-        ({"tie_margin": 0.01}, "tie_margin=0.01", "leave tie_margin out"),
         ({"max_gen_toks": 256}, "max_gen_toks=256 leaves no room", "smaller max_gen_toks"),
         ({"branching": "top2", "max_rows": 3, "max_sequences": 4}, "max_rows=3 is below max_sequences=4", "max_rows=4"),
     ],
