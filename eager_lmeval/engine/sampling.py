@@ -59,14 +59,14 @@ class Sampling:
     entropy_of: Literal["raw", "tempered"] = "raw"
 
     @property
-    def heat(self) -> float:
+    def divisor(self) -> float:
         """What logits are divided by: the temperature, or 1 where that is 0 (SPEC 6)."""
         return self.temperature or 1.0
 
     def processors(self) -> LogitsProcessorList:
         """Temperature, top_k, top_p, min_p, in that order; at temperature 0 the distribution is that of 1 (SPEC 6)."""
         steps = LogitsProcessorList()
-        if self.heat != 1.0:
+        if self.divisor != 1.0:
             steps.append(TemperatureLogitsWarper(self.temperature))
         steps.extend(self.cuts())
         return steps
@@ -121,13 +121,13 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
     if sampling.cuts():
         return _table(logits, draws, sampling, () if logits.is_cuda else CANDIDATES)[:, FIELDS].long()
     top = logits.amax(dim=-1, keepdim=True)
-    summed = _summed(logits, sampling.heat, top, by_block=True)
-    return _draw_by_block(logits, sampling.heat, top, summed, draws)[:, 0]
+    summed = _summed(logits, sampling.divisor, top, by_block=True)
+    return _draw_by_block(logits, sampling.divisor, top, summed, draws)[:, 0]
 
 
 def passes(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
     """Whether each row's token passes top_k, top_p and min_p. (rows, vocab), (rows,) -> (rows,)"""
-    kept = cut(logits.float() / sampling.heat, None, sampling.cuts()).scores
+    kept = cut(logits.float() / sampling.divisor, None, sampling.cuts()).scores
     return kept.gather(-1, tokens[:, None])[:, 0] > -torch.inf
 
 
@@ -221,31 +221,31 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
     places = _two_most_likely(seen)  # (rows, 2)
     likely = ids.gather(-1, places)
     settled = torch.ones_like(likely[:, 0], dtype=torch.bool) if floor is None else largest[:, 1] > floor
-    heat = sampling.heat
+    divisor = sampling.divisor
 
     entropy_logits = largest[:, : sampling.entropy_top_k]
     if sampling.entropy_of == "tempered":
-        entropy_logits = entropy_logits / heat
+        entropy_logits = entropy_logits / divisor
     entropy = top_k_entropy(entropy_logits)
     entropy = torch.where(largest[:, 0].isfinite(), entropy, torch.nan)  # topk takes NaN for the largest value
 
     first = likely[:, :1]
     cuts = sampling.cuts()
     by_block = not cuts and floor is not None
-    raw = tempered = _summed(logits, 1.0, largest[:, :1], by_block and heat == 1)
-    if heat != 1 and (by_block or (floor is not None and isinstance(cuts[0], TopPLogitsWarper))):
-        tempered = _summed(logits, heat, largest[:, :1], by_block)
+    raw = tempered = _summed(logits, 1.0, largest[:, :1], by_block and divisor == 1)
+    if divisor != 1 and (by_block or (floor is not None and isinstance(cuts[0], TopPLogitsWarper))):
+        tempered = _summed(logits, divisor, largest[:, :1], by_block)
     if cuts or floor is None:
-        whole = None if floor is None else (floor / heat, tempered.likeliest)
-        passed = cut(seen / heat, whole, cuts)
+        whole = None if floor is None else (floor / divisor, tempered.likeliest)
+        passed = cut(seen / divisor, whole, cuts)
         settled &= passed.settled
         probabilities = torch.softmax(passed.scores, dim=-1)
         p_likely = probabilities.gather(-1, places)
         tokens = ids.gather(-1, _draw(probabilities.cumsum(dim=-1, dtype=torch.float64), draws))
     else:
         top = largest[:, :1]
-        p_likely = ((logits.gather(-1, likely) - top) / heat).exp() * tempered.likeliest
-        tokens = _draw_by_block(logits, heat, top, tempered, draws)
+        p_likely = ((logits.gather(-1, likely) - top) / divisor).exp() * tempered.likeliest
+        tokens = _draw_by_block(logits, divisor, top, tempered, draws)
     if sampling.temperature == 0:
         tokens[:, :1] = first
 
@@ -264,8 +264,8 @@ class _Summed(NamedTuple):
     """(rows, blocks) the probability of each `BLOCK` tokens, those that are left over last; None if not asked for."""
 
 
-def _summed(logits: Tensor, heat: float, top: Tensor, by_block: bool) -> _Summed:
-    """Of logits (rows, vocab) divided by ``heat``, part by part. ``top`` (rows, 1) is the largest of each row.
+def _summed(logits: Tensor, divisor: float, top: Tensor, by_block: bool) -> _Summed:
+    """Of logits (rows, vocab) divided by ``divisor``, part by part. ``top`` (rows, 1) is the largest of each row.
 
     Exponentials are made and added up while they are in the cache, and never divided by their sum as a softmax does.
     """
@@ -276,8 +276,8 @@ def _summed(logits: Tensor, heat: float, top: Tensor, by_block: bool) -> _Summed
     for start in range(0, len(logits), part):
         rows = slice(start, start + part)
         weights = logits[rows] - top[rows]
-        if heat != 1:
-            weights /= heat
+        if divisor != 1:
+            weights /= divisor
         weights.exp_()
         if blocks is not None:
             torch.sum(weights[:, :whole].reshape(len(weights), -1, BLOCK), dim=-1, out=blocks[rows, :-1])
@@ -294,7 +294,7 @@ def _draw(cumulative: Tensor, draws: Tensor) -> Tensor:
     return _place(cumulative, draws * cumulative[:, -1:])
 
 
-def _draw_by_block(logits: Tensor, heat: float, top: Tensor, summed: _Summed, draws: Tensor) -> Tensor:
+def _draw_by_block(logits: Tensor, divisor: float, top: Tensor, summed: _Summed, draws: Tensor) -> Tensor:
     """As `_draw`, over whole rows: the block first, then the token in it. ``top`` (rows, 1) is the largest logit."""
     assert summed.blocks is not None
     vocab = logits.shape[-1]
@@ -304,7 +304,7 @@ def _draw_by_block(logits: Tensor, heat: float, top: Tensor, summed: _Summed, dr
     before = by_block.gather(-1, (block - 1).clamp(min=0)).where(block > 0, 0.0)
     tokens = block[..., None] * BLOCK + torch.arange(BLOCK, device=block.device)  # (rows, draws, BLOCK)
     inside = logits.gather(-1, tokens.clamp(max=vocab - 1).flatten(1)).view(tokens.shape)
-    p = ((inside - top[..., None]) / heat).exp() * summed.likeliest[..., None]
+    p = ((inside - top[..., None]) / divisor).exp() * summed.likeliest[..., None]
     cumulative = before[..., None] + p.masked_fill(tokens >= vocab, 0.0).cumsum(dim=-1, dtype=torch.float64)
     return block * BLOCK + _place(cumulative, target[..., None])[..., 0]
 

@@ -190,24 +190,7 @@ class _Packed(BaseModel):
 
 def _pack(sequence: Sequence) -> dict[str, Any]:
     """A sequence as JSON data; its tokens from its fork on, for those before are its parent's."""
-    return {
-        "path": sequence.path,
-        "text": sequence.text,
-        "finish": sequence.finish,
-        "branch_at": sequence.branch_at,
-        "branch_entropy": sequence.branch_entropy,
-        "branch_logprob": sequence.branch_logprob,
-        "copies": sequence.copies,
-        "weight": sequence.weight,
-        "answer_at": sequence.answer_at,
-        "answer_from": sequence.answer_from,
-        "thought_ended": sequence.thought_ended,
-        "entropy_sum": sequence.entropy_sum,
-        "logprob": sequence.logprob,
-        "tokens": sequence.tokens[sequence.own_from :],
-        "entropies": sequence.entropies,
-        "likeliest": sequence.likeliest,
-    }
+    return vars(sequence) | {"tokens": sequence.tokens[sequence.own_from :]}
 
 
 def _unpack(packed: _Packed) -> list[Sequence]:

@@ -5,73 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from eager_lmeval.algorithm.tree import Tree
 from eager_lmeval.errors import UsageError
 from eager_lmeval.journal.journal import Journal, Record
 from eager_lmeval.processes.ranks import Ranks
 
-__all__ = ["NO_SHELF", "JournalShelf", "Shelf", "open_shelves"]
+__all__ = ["NO_JOURNAL", "PoolJournal", "open_for_pools"]
 
 
-class Shelf(Protocol):
-    """The journal as one pool sees it: prompts by their place in the pool, parts by name."""
+@dataclass(frozen=True)
+class PoolJournal:
+    """The journal as one pool sees it: prompts by their place in the pool, parts by name. Empty without one."""
 
-    def parts(self, place: int) -> Mapping[str, int]:
-        """Which rank has read which part of a prompt; the same on all ranks."""
-
-    def load(self, place: int, part: str) -> Record:
-        """A part that this rank has read."""
-
-    def keep(self, place: int, part: str, grown: Tree) -> None:
-        """Returns when the part is on disk."""
-
-
-class _NoShelf:
-    """For runs without a journal."""
-
-    def parts(self, place: int) -> Mapping[str, int]:
-        return {}
-
-    def load(self, place: int, part: str) -> Record:
-        raise KeyError(part)
-
-    def keep(self, place: int, part: str, grown: Tree) -> None:
-        """There is no journal."""
-
-
-NO_SHELF = _NoShelf()
-
-
-@dataclass
-class JournalShelf:
-    """A journal as one pool sees it. Implements `Shelf`."""
-
-    journal: Journal
-    keys: Seq[str]
+    journal: Journal | None = None
+    keys: Seq[str] = ()
     """Each prompt's key, by place."""
-    prompts: Seq[Mapping[str, Any]]
+    prompts: Seq[Mapping[str, Any]] = ()
     """What a record says of its prompt, by place."""
-    records: Mapping[str, Mapping[str, Record]]
+    records: Mapping[str, Mapping[str, Record]] = field(default_factory=dict)
     """What this rank has read."""
     holders: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Which rank has read which part of which key."""
 
     def parts(self, place: int) -> Mapping[str, int]:
-        return self.holders.get(self.keys[place], {})
+        """Which rank has read which part of a prompt; the same on all ranks."""
+        return self.holders.get(self.keys[place], {}) if self.journal else {}
 
     def load(self, place: int, part: str) -> Record:
+        """A part that this rank has read."""
         return self.records[self.keys[place]][part]
 
     def keep(self, place: int, part: str, grown: Tree) -> None:
-        self.journal.append(self.keys[place], part, self.prompts[place], grown)
+        """Returns when the part is on disk."""
+        if self.journal:
+            self.journal.append(self.keys[place], part, self.prompts[place], grown)
 
 
-def open_shelves(
+NO_JOURNAL = PoolJournal()
+
+
+def open_for_pools(
     journal: Journal, keys: Seq[Seq[str]], prompts: Seq[Seq[Mapping[str, Any]]], ranks: Ranks
-) -> list[JournalShelf]:
-    """One shelf a pool. Each rank reads its share of the files that rank 0 sees; all learn who has read what."""
+) -> list[PoolJournal]:
+    """One a pool. Each rank reads its share of the files that rank 0 sees; all learn who has read what."""
     files, mark = ranks.gather((journal.files(), journal.mark()) if ranks.rank == 0 else ([], ""))[0]
     elsewhere = [rank for rank, here in enumerate(ranks.gather(journal.holds(mark))) if not here]
     if elsewhere:
@@ -88,5 +66,5 @@ def open_shelves(
             for part in parts:
                 holders.setdefault(key, {}).setdefault(part, rank)
     return [
-        JournalShelf(journal, of_pool, about, records, holders) for of_pool, about in zip(keys, prompts, strict=True)
+        PoolJournal(journal, of_pool, about, records, holders) for of_pool, about in zip(keys, prompts, strict=True)
     ]

@@ -23,7 +23,7 @@ from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.harness.loglikelihood_cache import keep_out_texts
 from eager_lmeval.journal.identity import prompt_key
 from eager_lmeval.journal.journal import Journal
-from eager_lmeval.journal.pool_journal import NO_SHELF, Shelf, open_shelves
+from eager_lmeval.journal.pool_journal import NO_JOURNAL, PoolJournal, open_for_pools
 from eager_lmeval.pools.decoding import Decoding, PoolEngine
 from eager_lmeval.pools.labels import make_judge, read_labels
 from eager_lmeval.pools.marks import UPPER_BOUND, LabelMarks
@@ -127,14 +127,14 @@ class EagerModel(LM):
         voters = [get_voter(pool.task, pool.options) for pool in pools]
         classifiers = [get_classify(pool.task, pool.options) for pool in pools]
         runs, engines = [], []
-        given = zip(pools, self._judges(pools), classifiers, self._shelves(pools), strict=True)
-        for pool, judge, classify, shelf in given:
+        given = zip(pools, self._judges(pools), classifiers, self._journals(pools), strict=True)
+        for pool, judge, classify, journal in given:
             progress = Progress(pool.task, quiet, ranks.size)
             engines.append(self._engine(pool.options, progress))
             owners = [request.rank for request in pool.requests]
             visible = pool.visible_sequences
             run = PoolRun(
-                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, shelf, visible, classify
+                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, journal, visible, classify
             )
             runs.append(run)
         results = grow_pools(runs, ranks)
@@ -204,12 +204,12 @@ class EagerModel(LM):
         self._marks.loglikelihoods(requests)
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
 
-    def _shelves(self, pools: Seq[Pool]) -> Seq[Shelf]:
+    def _journals(self, pools: Seq[Pool]) -> Seq[PoolJournal]:
         if self._journal is None:
-            return [NO_SHELF] * len(pools)
+            return [NO_JOURNAL] * len(pools)
         keys = [self._keys(pool) for pool in pools]
         about = [[{"task": prompt.task, "doc_id": prompt.doc_id} for prompt in pool.prompts] for pool in pools]
-        return open_shelves(self._journal, keys, about, self._ranks)
+        return open_for_pools(self._journal, keys, about, self._ranks)
 
     def _keys(self, pool: Pool) -> list[str]:
         eos_ids, thinking = self._decoding.eos_ids(pool.options), self._decoding.thinking(pool.options)

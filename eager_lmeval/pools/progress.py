@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +16,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from eager_lmeval.algorithm.tree import Sequence, Tree
-from eager_lmeval.pools.remaining import steps_left
 
 if TYPE_CHECKING:
     from eager_lmeval.pools.decoding import PoolEngine
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "steps_left"]
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
@@ -157,3 +158,20 @@ class Progress:
 def _stopped(sequences: Iterable[Sequence]) -> int:
     """How many have ended of themselves, not at their limit."""
     return sum(sequence.finish == "stop" for sequence in sequences)
+
+
+def steps_left(rooms: Seq[int], coming: float, room: int, stopped: int, decoded: int, rows: float) -> float:
+    """Decode steps until all sequences have ended: the live ones, and ``coming`` that have not begun.
+
+    A live one may have ``rooms[i]`` further tokens, one to come ``room``; ``rows`` are decoded a step. Lengths are
+    taken as exponentially distributed, cut off at the limit. The rate at which sequences stop is then best estimated,
+    by maximum likelihood, as ``stopped`` ones per ``decoded`` token: the unfinished and the cut-off ones are censored.
+    As long as none has stopped, all are taken to reach their limits.
+    """
+    rate = stopped / decoded if decoded else 0.0
+
+    def expected(room: int) -> float:
+        return -math.expm1(-rate * room) / rate if rate else room
+
+    live = [expected(room) for room in rooms]
+    return max([(sum(live) + coming * expected(room)) / rows, *live])

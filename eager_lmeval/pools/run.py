@@ -6,28 +6,24 @@ import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from eager_lmeval.algorithm import strategy
 from eager_lmeval.algorithm.budget import Ledger, surplus
 from eager_lmeval.algorithm.consistency import Classify
-from eager_lmeval.algorithm.growth import RunSource
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.strategy import Judge, Standing, Summary
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
 from eager_lmeval.engine.counts import TreeCounts
 from eager_lmeval.journal.parts import ROUNDS, TREE, grant_part, roots_part, successive_roots
-from eager_lmeval.journal.pool_journal import NO_SHELF, Shelf
+from eager_lmeval.journal.pool_journal import NO_JOURNAL, PoolJournal
 from eager_lmeval.pools.stage import Stage, Work
 from eager_lmeval.processes.ranks import ALONE, Ranks
 
+if TYPE_CHECKING:
+    from eager_lmeval.pools.decoding import PoolEngine
+
 __all__ = ["Parcel", "PoolResult", "PoolRun", "grow_pool", "grow_pools"]
-
-
-class Engine(Protocol):
-    """What a pool needs of an engine."""
-
-    def run(self, source: RunSource) -> None: ...
 
 
 class Watcher(Protocol):
@@ -71,7 +67,7 @@ class PoolResult:
 def grow_pool(
     prompts: Seq[Prompt],
     options: Options,
-    engine: Engine,
+    engine: PoolEngine,
     judge: Judge | None = None,
     watcher: Watcher | None = None,
     classify: Classify | None = None,
@@ -106,12 +102,12 @@ class PoolRun:
         self,
         prompts: Seq[Prompt],
         options: Options,
-        engine: Engine,
+        engine: PoolEngine,
         judge: Judge | None = None,
         watcher: Watcher | None = None,
         ranks: Ranks = ALONE,
         owners: Seq[int] | None = None,
-        shelf: Shelf = NO_SHELF,
+        journal: PoolJournal = NO_JOURNAL,
         visible: int | None = None,
         classify: Classify | None = None,
     ) -> None:
@@ -126,7 +122,7 @@ class PoolRun:
         self._watcher = watcher
         self._ranks = ranks
         self._owners = owners or [ranks.rank] * len(prompts)
-        self._shelf = shelf
+        self._journal = journal
         self._visible = visible
         self._here: dict[int, Tree] = {}
         """What this rank holds, by place: grown here, or read from the journal."""
@@ -236,7 +232,7 @@ class PoolRun:
     def _reuse_roots(self, place: int) -> int:
         """Takes what the journal has of a prompt's roots; how many from the first on, the same on all ranks."""
         roots = 0
-        for part, count in successive_roots(self._shelf.parts(place), self._options.max_sequences):
+        for part, count in successive_roots(self._journal.parts(place), self._options.max_sequences):
             self._reuse(place, part, count)
             roots += count
         return roots
@@ -246,12 +242,12 @@ class PoolRun:
 
         None on all ranks when the journal does not have that part.
         """
-        reader = self._shelf.parts(place).get(part)
+        reader = self._journal.parts(place).get(part)
         if reader is None:
             return None
         if reader != self._ranks.rank:
             return 0
-        record = self._shelf.load(place, part)
+        record = self._journal.load(place, part)
         sequences = record.sequences[:most]
         _join(self._here.setdefault(place, Tree(self._prompts[place])), sequences, record.prefill_tokens)
         self._reused.add(place)
@@ -290,7 +286,7 @@ class PoolRun:
         return stage.sequences
 
     def _keep(self, work: Work, done: int) -> None:
-        self._shelf.keep(work.place, work.name, work.part)
+        self._journal.keep(work.place, work.name, work.part)
         tree = self._here.setdefault(work.place, Tree(work.part.prompt))
         _join(tree, work.part.sequences, work.part.prefill_tokens)
         if self._watcher:

@@ -43,10 +43,10 @@ def test_entropy_is_that_of_the_k_largest_before_or_after_temperature(
     rows: list[list[float]], k: int, temperature: float
 ) -> None:
     draws = torch.full((len(rows),), 0.5, dtype=torch.float64)
-    for entropy_of, heat in (("raw", 1.0), ("tempered", temperature or 1.0)):
+    for entropy_of, divisor in (("raw", 1.0), ("tempered", temperature or 1.0)):
         sampling = Sampling(temperature, entropy_top_k=k, entropy_of=entropy_of)
         for logits, readout in zip(rows, read(torch.tensor(rows), draws, sampling), strict=True):
-            expected = naive_entropy([logit / heat for logit in logits], k)
+            expected = naive_entropy([logit / divisor for logit in logits], k)
             assert readout.entropy == pytest.approx(expected, abs=1e-5)
             assert -1e-6 <= readout.entropy <= math.log(min(k, 7)) + 1e-6
 

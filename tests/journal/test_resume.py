@@ -20,7 +20,7 @@ from torch.distributed import HashStore
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
 from eager_lmeval.journal.journal import Journal
-from eager_lmeval.journal.pool_journal import open_shelves
+from eager_lmeval.journal.pool_journal import open_for_pools
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.processes.ranks import Board
 
@@ -148,7 +148,7 @@ def test_a_folder_that_other_machines_do_not_share_is_named(tmp_path):
         board = Gathering(store, rank, 2)
         board.exchanges = itertools.count()
         with pytest.raises(UsageError) as caught:
-            open_shelves(Journal(tmp_path / str(rank), rank), [], [], board)
+            open_for_pools(Journal(tmp_path / str(rank), rank), [], [], board)
         return str(caught.value)
 
     with ThreadPoolExecutor(2) as pool:

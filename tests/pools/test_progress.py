@@ -12,7 +12,7 @@ from scripted_pools import ADAPT, prompts_of
 
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.pools import progress
-from eager_lmeval.pools.remaining import steps_left
+from eager_lmeval.pools.progress import steps_left
 from eager_lmeval.pools.run import PoolResult, grow_pool
 
 PROMPTS = 10

@@ -24,8 +24,8 @@ class PlainReadout:
         ranked = sorted(range(len(logits)), key=lambda token: (-float(logits[token]), token))
         self.first, self.second = ranked[0], ranked[1 if len(ranked) > 1 else 0]
         largest = logits.sort(descending=True).values[: sampling.entropy_top_k]
-        heat = sampling.temperature if sampling.entropy_of == "tempered" and sampling.temperature else 1.0
-        self.entropy = float(top_k_entropy(largest[None] / heat))
+        divisor = sampling.temperature if sampling.entropy_of == "tempered" and sampling.temperature else 1.0
+        self.entropy = float(top_k_entropy(largest[None] / divisor))
         self._greedy = sampling.temperature == 0
 
     def tokens(self, draws: Seq[float], slack: float = 1e-6) -> list[set[int]]:

@@ -44,9 +44,9 @@ def read_reported(reported: Seq[Reported], sampling: Sampling, vocabulary: int) 
     entropy = _entropy(largest, sampling)
     two = min(2, largest.shape[1]) - 1  # the place of the second, which a vocabulary of one token has not
     first, second = largest[:, 0], largest[:, two]
-    heat = sampling.temperature or 1.0
+    divisor = sampling.temperature or 1.0
     with np.errstate(over="ignore", invalid="ignore"):
-        p_first = 1 / (1 + np.exp((second - first) / heat))
+        p_first = 1 / (1 + np.exp((second - first) / divisor))
         kept, surely = _second_passes(largest, sampling, vocabulary)
     p_first = np.where(kept | ~surely, p_first, 1.0)
     token = ids[:, 0] if sampling.temperature > 0 else likely[:, 0]
@@ -80,23 +80,23 @@ def _second_passes(
     surely = np.ones(len(largest), dtype=np.bool_)
     if largest.shape[1] == 1:
         return kept, surely
-    heat = sampling.temperature or 1.0
+    divisor = sampling.temperature or 1.0
     first, second = largest[:, 0], largest[:, 1]
     if sampling.top_k == 1:
         kept &= first == second
     if sampling.top_p is not None and sampling.top_p < 1.0:
-        low, high = _first_probability(largest, heat, sampling.top_k or vocabulary, vocabulary)
+        low, high = _first_probability(largest, divisor, sampling.top_k or vocabulary, vocabulary)
         kept &= low < sampling.top_p
         surely &= (high * (1 + ROUNDING) < sampling.top_p) | (low * (1 - ROUNDING) >= sampling.top_p)
     if sampling.min_p:
-        distance = (first - second) / heat + math.log(sampling.min_p)
+        distance = (first - second) / divisor + math.log(sampling.min_p)
         kept &= distance <= 0
         surely &= np.abs(distance) > ROUNDING
     return kept, surely
 
 
 def _first_probability(
-    largest: NDArray[np.float64], heat: float, top_k: int, vocabulary: int
+    largest: NDArray[np.float64], divisor: float, top_k: int, vocabulary: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bounds of the most likely token's probability after temperature and top_k, from the K largest. (tokens,) each
 
@@ -104,17 +104,17 @@ def _first_probability(
     n·(m/n)^(1/T): p^(1/T) is convex in p for T < 1, where the first is the larger, and concave for T > 1.
     """
     seen = largest[:, :top_k]
-    known = np.exp((seen - seen[:, :1]) / heat).sum(axis=1)
+    known = np.exp((seen - seen[:, :1]) / divisor).sum(axis=1)
     others = vocabulary - largest.shape[1]
     if top_k <= largest.shape[1] or not others:
         return 1 / known, 1 / known
     mass = np.maximum(1 - np.exp(largest).sum(axis=1), 0.0) + ROUNDING
     smallest = np.exp(largest[:, -1])
     ends = (
-        mass * np.power(smallest, 1 / heat - 1),
-        others * np.power(mass / others, 1 / heat),
+        mass * np.power(smallest, 1 / divisor - 1),
+        others * np.power(mass / others, 1 / divisor),
     )
-    scale = np.exp(-largest[:, 0] / heat)
+    scale = np.exp(-largest[:, 0] / divisor)
     low, high = (np.minimum(*ends) * scale, np.maximum(*ends) * scale)
     if top_k < vocabulary:
         low = np.zeros_like(low)
