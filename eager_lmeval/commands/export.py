@@ -14,8 +14,8 @@ from eager_lmeval.errors import UsageError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from eager_lmeval.runs.documents import Document
     from eager_lmeval.runs.run import Run
-    from eager_lmeval.runs.samples import Sample
 
 __all__ = ["COLUMNS", "add_parser", "run"]
 
@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    from eager_lmeval.runs.run import RunName, iter_samples
+    from eager_lmeval.runs.documents import documents
+    from eager_lmeval.runs.run import RunName
 
     newest: dict[tuple[Path, str, str], Run] = {}
     for one in runs:  # of one run, what was rescored comes after the original
@@ -75,21 +76,19 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         newest |= {(one.results_file.resolve().parent, date, task): one for task in one.tasks}
     for (_, _, task), one in newest.items():
         about = {"run": str(one.results_file), "model": one.model, "task": task}
-        for sample in iter_samples(one, task):
-            yield from ({**about, **row} for row in _of_document(sample))
+        for document in documents(one, task):
+            yield from ({**about, **row} for row in _of_document(document))
 
 
-def _of_document(sample: Sample) -> Iterator[dict[str, Any]]:
+def _of_document(document: Document) -> Iterator[dict[str, Any]]:
     from eager_lmeval.algorithm.tree import parent_path
-    from eager_lmeval.runs.documents import graded_again
 
-    tree = sample.tree
+    tree = document.tree
     if tree is None:
         return
-    _, grades = graded_again(sample.column, tree)
     about = {name: tree.get(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")}
-    about |= {"filter": sample.logged["filter"], "doc_id": sample.logged["doc_id"], "label": sample.column.get("label")}
-    for place, (sequence, grade) in enumerate(zip(tree["sequences"], grades, strict=True)):
+    about |= {"filter": document.filter, "doc_id": document.doc_id, "label": document.label}
+    for place, (sequence, grade) in enumerate(zip(tree["sequences"], document.grades, strict=True)):
         path, at, length = tuple(sequence["path"]), sequence.get("branch_at"), sequence.get("num_tokens")
         yield {
             **about,

@@ -1,49 +1,143 @@
-"""The verdicts on a document's sequences, which no samples file holds: made again where that runs nothing."""
+"""A run's documents, one after the other: each with its tree, its grades, its question and its metrics, in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.samples import Sample
-from eager_lmeval.scores.replay import Recorded
+from eager_lmeval.pools.marks import own_filter
+from eager_lmeval.runs.question import Question, find_question
+from eager_lmeval.runs.run import UNGRADED, Run, iter_samples, sample_metrics
+from eager_lmeval.runs.samples import LoggedTree, Sample
 from eager_lmeval.scores.scoring import Rules, answer_text
 from eager_lmeval.verify import Graded, get_verifier
 
-__all__ = ["graded_again", "recorded"]
+__all__ = ["Columns", "Document", "Key", "columns", "documents"]
 
 _GRADED_AGAIN = frozenset({"math", "choice", "exact"})
 """Verifiers that only read a text. Others may run what a model wrote, which nobody asks for who reads a run's files."""
+_DIGEST = 12
+"""Characters of a digest that are kept: two of a million are alike once in 500 times."""
 
 
-def graded_again(column: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str | None, list[Graded | None]]:
-    """The label and each sequence's verdict, by the rules that the run was scored with; None where the document names
-    no verifier that may be asked again."""
-    sequences = record["sequences"]
-    ungraded: list[Graded | None] = [None] * len(sequences)
-    if column.get("label") is None:
-        return None, ungraded
-    label = str(column["label"])
-    if not isinstance(column.get("verifier"), str) or column["verifier"] not in _GRADED_AGAIN:
-        return label, ungraded
-    try:
-        rules = Rules.read(record.get("scoring", {}))
-        answers = [answer_text(sequence, rules) for sequence in sequences]
-        return label, list(get_verifier(column["verifier"]).grade(answers, label))
-    except UsageError:
-        return label, ungraded
+class Key(NamedTuple):
+    """A document: its hash, and which of several equal ones it is."""
+
+    doc_hash: str
+    copy: int
+
+    def __str__(self) -> str:
+        return self.doc_hash + (f"+{self.copy}" if self.copy else "")
 
 
-def recorded(sample: Sample) -> list[Recorded]:
-    """The answers of a document that was sampled independently. UsageError where they were not, or are not graded."""
-    tree = sample.tree
-    if tree is None or tree.get("strategy") != "parallel":
-        raise UsageError(f"{sample.where}: answers to race again are those of a run with strategy=parallel")
-    _, grades = graded_again(sample.column, tree)
-    answers = []
-    for sequence, grade in zip(tree["sequences"], grades, strict=True):
-        if grade is None:
-            raise UsageError(f"{sample.where}: its answers cannot be graded, which a race of them needs")
-        answers.append(Recorded(grade.answer_class, grade.correct, sequence.get("num_tokens") or 0))
-    return answers
+@dataclass(frozen=True)
+class Document:
+    """One document under one filter. What takes time is made when it is asked for, and kept."""
+
+    sample: Sample
+    key: Key
+
+    @property
+    def doc_id(self) -> int:
+        return self.sample.logged["doc_id"]
+
+    @property
+    def filter(self) -> str:
+        return self.sample.logged["filter"]
+
+    @property
+    def tree(self) -> LoggedTree | None:
+        return self.sample.tree
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """Its tree; without one its responses, as sequences of unknown cost."""
+        return self.tree or {
+            "sequences": [
+                {"path": [place], "text": text, "answer_at": 0} for place, text in enumerate(self.sample.responses)
+            ]
+        }
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        return sample_metrics(self.sample)
+
+    @property
+    def label(self) -> str | None:
+        label = self.sample.column.get("label")
+        return None if label is None else str(label)
+
+    @cached_property
+    def grades(self) -> list[Graded | None]:
+        """Each sequence's verdict, which no samples file holds: made again by the rules that the run was scored with.
+
+        None where the document names no verifier that may be asked again.
+        """
+        sequences = self.record["sequences"]
+        verifier = self.sample.column.get("verifier")
+        if self.label is not None and isinstance(verifier, str) and verifier in _GRADED_AGAIN:
+            try:
+                rules = Rules.read(self.record.get("scoring", {}))
+                return list(get_verifier(verifier).grade([answer_text(one, rules) for one in sequences], self.label))
+            except UsageError:
+                pass
+        return [None] * len(sequences)
+
+    @cached_property
+    def question(self) -> Question:
+        return find_question(self.sample.prompt, self.sample.logged["doc"])
+
+
+class Columns(NamedTuple):
+    """One task of one run, document by document."""
+
+    values: Mapping[str, Mapping[Key, float]]
+    """By metric; undefined is NaN."""
+    ids: Mapping[Key, int]
+    """Each document's ``doc_id``."""
+    prompts: Mapping[Key, str]
+    """The harness's hashes of the prompts; empty where they are not at hand."""
+    prompts_digest: str
+    """Of all of them, whatever their order; empty where the harness logged none."""
+
+
+def documents(run: Run, task: str) -> Iterator[Document]:
+    """A task's documents in the order of its samples; UsageError as for `read_samples`."""
+    copies: Counter[tuple[str, str]] = Counter()
+    for sample in iter_samples(run, task):
+        name, doc_hash = own_filter(sample.logged["filter"]), sample.logged["doc_hash"]
+        yield Document(sample, Key(doc_hash, copies[name, doc_hash]))
+        copies[name, doc_hash] += 1
+
+
+def columns(run: Run, task: str) -> Columns:
+    """A task's metrics; of several filters they get their names. UsageError as for `documents`, and of ungraded runs.
+
+    A run that was made with labels has the same metrics as one that was not; the comparison says elsewhere which was.
+    """
+    by_filter: dict[str, dict[str, dict[Key, float]]] = {}
+    ids: dict[Key, int] = {}
+    prompts: dict[Key, str] = {}
+    for document in documents(run, task):
+        if UNGRADED in document.sample.logged["metrics"]:
+            raise UsageError(
+                f"{run.samples_file(task)} is of a run with --predict_only, which graded nothing; grade it with "
+                f"eager-lmeval rescore, if it is of a task with trees"
+            )
+        ids[document.key] = document.doc_id
+        prompt = {**document.sample.logged}.get("prompt_hash")
+        if isinstance(prompt, str):
+            prompts[document.key] = prompt
+        for metric, value in document.metrics.items():
+            by_filter.setdefault(own_filter(document.filter), {}).setdefault(metric, {})[document.key] = value
+    hashes = sorted({(key.doc_hash, prompt) for key, prompt in prompts.items()})
+    digest = hashlib.sha256(repr(hashes).encode()).hexdigest()[:_DIGEST] if prompts.keys() == ids.keys() else ""
+    if len(by_filter) == 1:
+        return Columns(next(iter(by_filter.values())), ids, prompts, digest)
+    named = {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}
+    return Columns(named, ids, prompts, digest)

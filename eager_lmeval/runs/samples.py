@@ -145,6 +145,12 @@ class Sample:
             prompt = ""
         return prompt if isinstance(prompt, str) else str(prompt)
 
+    @property
+    def responses(self) -> list[str]:
+        """The texts that the harness logged, of a task that leaves no tree."""
+        logged: Any = (self.logged.get("resps") or [[]])[0]
+        return [str(text) for text in (logged if isinstance(logged, list) else [logged])]
+
 
 DAMAGED = "the file was cut short or damaged, or is no samples file; run lm_eval with --log_samples again"
 LARGEST = 1e100

@@ -19,6 +19,7 @@ __all__ = [
     "Pairs",
     "detectable",
     "difference",
+    "holm",
     "least_p",
     "margin_test",
     "pooled_test",
@@ -106,6 +107,16 @@ def difference(pairs: Pairs, confidence: float, power: float) -> Difference:
         p_value,
         detectable(error, (1 - confidence) / 2, power),
     )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, in the order given."""
+    corrected = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
+        corrected[place] = highest
+    return corrected
 
 
 def detectable(standard_error: float, alpha: float, power: float) -> float:

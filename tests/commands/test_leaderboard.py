@@ -83,10 +83,12 @@ def test_rows_made_with_labels_stand_apart_and_have_no_rank(tmp_path: Path, caps
 
 
 DIFFERENT: dict[str, dict[str, Any]] = {
-    "task version 2.0, not 1.0 as one": {"version": 2.0},
-    "temperature 0.1, not 0.8 as one": {"options": {**OPTIONS, "temperature": 0.1}},
-    "other prompts than one": {"questions": [f"Add 1 to {number}." for number in range(DOCUMENTS)]},
-    "only 197 documents in common with one": {"first_document": 3},
+    "task version is 1.0 in one and 2.0 in the marked row": {"version": 2.0},
+    "temperature is 0.8 in one and 0.1 in the marked row": {"options": {**OPTIONS, "temperature": 0.1}},
+    "the prompts of 200 of 200 shared documents are others in the marked row than in one": {
+        "questions": [f"Add 1 to {number}." for number in range(DOCUMENTS)]
+    },
+    "one and the marked row have only 197 documents in common": {"first_document": 3},
 }
 
 

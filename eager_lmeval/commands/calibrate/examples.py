@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.tree import UNCERTAIN_NATS, parent_path
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.documents import graded_again
-from eager_lmeval.runs.run import Run, iter_samples
-from eager_lmeval.runs.samples import LoggedSequence, LoggedTree, Sample
+from eager_lmeval.runs.documents import Document, documents
+from eager_lmeval.runs.run import Run
+from eager_lmeval.runs.samples import LoggedSequence, LoggedTree
 
 __all__ = ["Example", "PilotPrompt", "read_pilot"]
 
@@ -99,18 +99,19 @@ class PilotPrompt:
 def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -> list[PilotPrompt]:
     """The pilot's prompts, ``read`` being called after each; UsageError if its samples hold no trees."""
     prompts = []
-    for sample in iter_samples(run, task):
-        if sample.tree is not None and not all(map(_has_all_entropies, sample.tree["sequences"])):
+    for document in documents(run, task):
+        tree = document.tree
+        if tree is not None and not all(map(_has_all_entropies, tree["sequences"])):
             raise UsageError(
                 f"task {task!r}: entropies are missing where nothing could branch any more, which --model eager-vllm "
                 f"does not ask vLLM for; make the pilot with --model eager"
             )
-        if sample.tree is None or not all(sequence.get("entropies") for sequence in _roots(sample.tree)):
+        if tree is None or not all(sequence.get("entropies") for sequence in _roots(tree)):
             raise UsageError(
                 f"task {task!r} logged no trees; make the pilot with --model eager and a task that keeps them, such as "
                 f"eager_demo (eager-lmeval paths tasks)"
             )
-        prompts.append(_prompt(sample, sample.tree))
+        prompts.append(_prompt(document, tree))
         read()
     return prompts
 
@@ -126,12 +127,11 @@ def _has_all_entropies(sequence: LoggedSequence) -> bool:
     return tokens is None or len(sequence.get("entropies", [])) == tokens - own_from
 
 
-def _prompt(sample: Sample, tree: LoggedTree) -> PilotPrompt:
+def _prompt(document: Document, tree: LoggedTree) -> PilotPrompt:
     """Rebuilds each sequence's entropies from its parent's."""
-    _, grades = graded_again(sample.column, tree)
     whole: dict[tuple[int, ...], tuple[NDArray[np.float64], dict[int, tuple[float, float]]]] = {}
     examples = []
-    for sequence, grade in zip(tree["sequences"], grades, strict=True):
+    for sequence, grade in zip(tree["sequences"], document.grades, strict=True):
         path, own = tuple(sequence["path"]), np.array(sequence.get("entropies", []), dtype=float)
         likeliest = {at: (first, second) for at, first, second in sequence.get("likeliest", [])}
         if (at := sequence.get("branch_at")) is not None:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 from eager_lmeval.commands.gate.comparison import Comparison, rows
 from eager_lmeval.commands.gate.history import Entry, History
 from eager_lmeval.commands.gate.limits import Limit
-from eager_lmeval.commands.gate.outcome import Line, Outcome
-from eager_lmeval.commands.gate.pairing import Documents, Key, Metric, TaskPair, pair_runs
+from eager_lmeval.commands.gate.pairing import Metric, TaskPair, pair_runs
 from eager_lmeval.commands.gate.repeats import repeats
 from eager_lmeval.commands.gate.trend import Trend, shown_drifts, shown_steps, trends, unlike, watched
-from eager_lmeval.commands.gate.verdict import decide, holm
+from eager_lmeval.commands.gate.verdict import Finding, Verdict, decide, overall
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.documents import Columns
 from eager_lmeval.runs.run import Run
-from eager_lmeval.scores.paired import margin_test, pooled_test
+from eager_lmeval.scores.paired import holm, margin_test, pooled_test
+from eager_lmeval.scores.stats import mean
 
 __all__ = ["Change", "Flip", "Judgement", "judge"]
 
@@ -41,14 +42,14 @@ class Change:
     alpha: float
 
     @property
-    def line(self) -> Line:
+    def finding(self) -> Finding:
         moved = f"{100 * self.moved:+.3g}%" if self.relative else f"{self.moved:+.4g}"
         said = f"{self.task}: {self.metric} moved by {moved} on {self.documents:,} documents (p = {self.p_value:.2g})"
         if self.p_value > self.alpha or self.better is None:
-            return Line(Outcome.PASS, f"{said}: no change is shown")
+            return Finding(Verdict.PASS, f"{said}: no change is shown")
         if self.better:
-            return Line(Outcome.IMPROVEMENT, f"{said}: better than chance explains, as by a broken extractor too")
-        return Line(Outcome.REGRESSION, f"{said}: worse than chance explains")
+            return Finding(Verdict.IMPROVEMENT, f"{said}: better than chance explains, as by a broken extractor too")
+        return Finding(Verdict.REGRESSION, f"{said}: worse than chance explains")
 
 
 class Flip(NamedTuple):
@@ -71,34 +72,32 @@ class Judgement:
     """The newest run, and those of its commit."""
     comparison: Comparison
     changes: list[Change]
-    drifts: list[Line]
+    drifts: list[Finding]
     steps: list[Trend]
     """Whose step a permutation test finds, corrected over tasks and metrics."""
     repeats: list[str]
     flips: list[Flip] = field(default_factory=list)
 
     @property
-    def lines(self) -> list[Line]:
-        found = [Line(Outcome[check.verdict.name], check.message) for check in self.comparison.checks]
-        return [*found, *(change.line for change in self.changes), *self.drifts]
+    def findings(self) -> list[Finding]:
+        checks = [Finding(check.verdict, check.message) for check in self.comparison.checks]
+        return [*checks, *(change.finding for change in self.changes), *self.drifts]
 
     @property
-    def outcome(self) -> Outcome:
-        found = {line.outcome for line in self.lines}
-        order = (Outcome.REGRESSION, Outcome.IMPROVEMENT, Outcome.INCONCLUSIVE)
-        return next((outcome for outcome in order if outcome in found), Outcome.PASS)
+    def verdict(self) -> Verdict:
+        return overall(finding.verdict for finding in self.findings)
 
     @property
     def summary(self) -> str:
         return {
-            Outcome.PASS: "PASS: every limit was shown to hold, and no change is shown"
+            Verdict.PASS: "PASS: every limit was shown to hold, and no change is shown"
             if self.comparison.checks
             else "PASS: no change is shown",
-            Outcome.REGRESSION: "REGRESSION: worse than the baseline",
-            Outcome.INCONCLUSIVE: "INCONCLUSIVE: the documents cannot say",
-            Outcome.IMPROVEMENT: "IMPROVEMENT: better than the baseline; look at the fixed documents, then bless the "
+            Verdict.REGRESSION: "REGRESSION: worse than the baseline",
+            Verdict.INCONCLUSIVE: "INCONCLUSIVE: the documents cannot say",
+            Verdict.IMPROVEMENT: "IMPROVEMENT: better than the baseline; look at the fixed documents, then bless the "
             "run or put it into quarantine",
-        }[self.outcome] + f" (confidence {self.comparison.confidence:g})."
+        }[self.verdict] + f" (confidence {self.comparison.confidence:g})."
 
 
 def judge(
@@ -118,16 +117,9 @@ def judge(
     newest, blessed = candidates[-1], baselines[-1]
     runs = (blessed.to_run(), newest.to_run())
 
-    def read(made: Run, task: str) -> Documents:
+    def read(made: Run, task: str) -> Columns:
         return _mean(baselines if made is runs[0] else candidates, task)
 
-    prompts = _prompts_differ(blessed, newest, tasks)
-    if prompts and not allow_different:
-        raise UsageError(
-            "the runs differ in more than the model:\n  "
-            + "\n  ".join(prompts)
-            + "\nundo the change of the prompt, bless a run that has it, or judge as it is with --allow-different"
-        )
     pairs, notes = pair_runs(*runs, tasks, allow_different, read)
     chosen = watched(pairs, metrics)
     limited = {limit.metric for limit in limits}
@@ -144,7 +136,7 @@ def judge(
             changes.append(replace(test, p_value=p_value))
     found = trends(history, blessed, chosen, until=newest)
     comparison = Comparison(
-        *runs, confidence, power, [(pair, rows(pair, confidence, power)) for pair in pairs], checks, [*prompts, *notes]
+        *runs, confidence, power, [(pair, rows(pair, confidence, power)) for pair in pairs], checks, notes
     )
     return Judgement(
         history,
@@ -189,35 +181,16 @@ def _sides(history: History, run: str | None) -> tuple[list[Entry], list[Entry]]
     return [*same.values(), newest], baselines
 
 
-def _mean(entries: Sequence[Entry], task: str) -> Documents:
+def _mean(entries: Sequence[Entry], task: str) -> Columns:
     """Each document's mean over the runs that have a value; one run's values as they are."""
-    found = [entry.tasks[task].to_documents() for entry in entries if task in entry.tasks]
-    if len(found) == 1:
-        return found[0]
+    found = [entry.tasks[task].to_columns() for entry in entries if task in entry.tasks]
     last = found[-1]
+    if len(found) == 1:
+        return last
     keys = [key for key in last.ids if all(key in documents.ids for documents in found)]
     names = [name for name in last.values if all(name in documents.values for documents in found)]
-    values = {}
-    for name in names:
-        columns = [[documents.values[name][key] for documents in found] for key in keys]
-        values[name] = {key: _known_mean(column) for key, column in zip(keys, columns, strict=True)}
-    return Documents(values, {key: last.ids[key] for key in keys})
-
-
-def _known_mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
-def _prompts_differ(blessed: Entry, newest: Entry, only: Sequence[str]) -> list[str]:
-    return [
-        f"{task}: the prompts of the candidate are not those of the baseline, under the same task version"
-        for task in blessed.tasks
-        if task in newest.tasks
-        and (not only or task in only)
-        and set(blessed.tasks[task].documents) == set(newest.tasks[task].documents)
-        and blessed.tasks[task].prompts != newest.tasks[task].prompts
-    ]
+    values = {name: {key: mean([documents.values[name][key] for documents in found]) for key in keys} for name in names}
+    return last._replace(values=values, ids={key: last.ids[key] for key in keys})
 
 
 def _over_tasks(watched: Sequence[tuple[TaskPair, Metric]]) -> list[list[Metric]]:
@@ -248,7 +221,7 @@ def _test(task: str, found: Sequence[Metric], alpha: float) -> Change:
     return Change(task, found[0].name, documents, moved, relative, better, p_value, alpha)
 
 
-def _flips(found: Sequence[tuple[TaskPair, Documents, Documents]]) -> list[Flip]:
+def _flips(found: Sequence[tuple[TaskPair, Columns, Columns]]) -> list[Flip]:
     """By a task's first score, the documents that went from mostly wrong to mostly right, and the other way."""
     flips = []
     for pair, ours, theirs in found:
@@ -259,9 +232,5 @@ def _flips(found: Sequence[tuple[TaskPair, Documents, Documents]]) -> list[Flip]
             before = ours.values[metric.name].get(key, math.nan)
             after = theirs.values[metric.name].get(key, math.nan)
             if (before < 0.5) != (after < 0.5) and not math.isnan(before + after):
-                flips.append(Flip(pair.task, metric.name, doc_id, _hash(key), after > before))
+                flips.append(Flip(pair.task, metric.name, doc_id, str(key), after > before))
     return flips
-
-
-def _hash(key: Key) -> str:
-    return key.doc_hash + (f"+{key.copy}" if key.copy else "")

@@ -49,7 +49,7 @@ class Comparison:
     @property
     def verdict(self) -> Verdict | None:
         """None where no limit was asked for."""
-        return overall(self.checks) if self.checks else None
+        return overall(check.verdict for check in self.checks) if self.checks else None
 
     @property
     def notes(self) -> list[str]:

@@ -1,26 +1,37 @@
-"""The file of a history: one JSON line a run and one a mark, appended and never changed, so that git can merge it."""
+"""The file of a history: one JSON line a run and one a mark, appended and never changed, so that git can merge it.
+
+`record` makes a line of a run's files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 from typing_extensions import Self
 
-from eager_lmeval.commands.gate.pairing import Documents, Key
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.documents import Columns, Key, columns
 from eager_lmeval.runs.results import Results
-from eager_lmeval.runs.run import Run
+from eager_lmeval.runs.run import Run, find_run
 from eager_lmeval.runs.samples import Count, Finite, problem
 
-__all__ = ["FORMAT", "Entry", "History", "Mark", "Recorded", "append", "read_history"]
+__all__ = ["FORMAT", "Entry", "History", "Mark", "Recorded", "append", "read_history", "record", "run_id"]
 
 FORMAT: Literal[1] = 1
+_HASH = 12
+"""Characters of a hash that are kept: two documents of a million are alike once in 500 times."""
+_CONFIG = ("model", "model_args", "gen_kwargs", "model_dtype", "model_sha", "device", "limit", "torch_seed")
+_KEPT = ("model_name", "chat_template_sha", "system_instruction_sha")
+_OF_TASKS = ("versions", "n-shot", "n-samples")
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}(\+\d+)?$")]
@@ -47,13 +58,13 @@ class Recorded(BaseModel):
             raise ValueError("a document comes twice")
         return self
 
-    def to_documents(self) -> Documents:
+    def to_columns(self) -> Columns:
         keys = [Key(*_split(text)) for text in self.documents]
         values = {
             name: {key: math.nan if value is None else value for key, value in zip(keys, column, strict=True)}
             for name, column in self.values.items()
         }
-        return Documents(values, dict(zip(keys, self.ids, strict=True)))
+        return Columns(values, dict(zip(keys, self.ids, strict=True)), {}, self.prompts)
 
 
 class Entry(BaseModel):
@@ -132,9 +143,6 @@ class History:
         """The run of an id, its beginning, or a results file; UsageError if there is none or more than one."""
         found = [entry for entry in self.entries if name and entry.run.startswith(name)]
         if not found and Path(name).exists():
-            from eager_lmeval.commands.gate.record import run_id
-            from eager_lmeval.runs.run import find_run
-
             wanted = run_id(find_run(Path(name))[0])
             found = [entry for entry in self.entries if entry.run == wanted]
             if not found:
@@ -211,3 +219,84 @@ def _history(path: Path, entries: list[Entry], marks: Sequence[Mark]) -> History
 def _split(text: str) -> tuple[str, int]:
     doc_hash, _, copy = text.partition("+")
     return doc_hash, int(copy or 0)
+
+
+def record(run: Run, history: Path, commit: str | None, report: str | None) -> Entry:
+    """The line of a run; ``commit`` is the harness's own where it is None. UsageError for what cannot be read."""
+    tasks = {task: _task(run, task) for task in run.tasks}
+    stamp = datetime.fromtimestamp(float(run.results.get("date") or 0), tz=timezone.utc)
+    return Entry(
+        kind="run",
+        format=FORMAT,
+        run=run_id(run),
+        date=stamp.isoformat(timespec="seconds"),
+        commit=commit or run.results.get("git_hash") or None,
+        environment=_environment(run),
+        results_file=os.path.relpath(run.results_file, history.parent),
+        report=report,
+        results=cast(Results, _results(run, tasks)),  # Entry checks it
+        tasks=tasks,
+    )
+
+
+def run_id(run: Run) -> str:
+    """The beginning of the SHA-256 of the results file, which holds the run's date and scores."""
+    return hashlib.sha256(run.results_file.read_bytes()).hexdigest()[:_HASH]
+
+
+def _task(run: Run, task: str) -> Recorded:
+    found = columns(run, task)
+    texts = [str(key._replace(doc_hash=key.doc_hash[:_HASH])) for key in found.ids]
+    return Recorded(
+        documents=texts,
+        ids=list(found.ids.values()),
+        prompts=found.prompts_digest,
+        values={
+            name: [_short(values.get(key, math.nan)) for key in found.ids] for name, values in found.values.items()
+        },
+    )
+
+
+def _short(value: float) -> float | None:
+    """Six significant digits."""
+    return None if math.isnan(value) else float(f"{value:.6g}")
+
+
+def _environment(run: Run) -> dict[str, str | None]:
+    results, info = run.results, str(run.results.get("pretty_env_info") or "")
+    torch = re.search(r"PyTorch version: (\S+)", info)
+    gpu = re.search(r"GPU 0: (.+)", info)
+    eager = run.config.get("eager") or {}
+    return {
+        "device": gpu[1].strip() if gpu else "cpu",
+        "dtype": _text(run.config.get("model_dtype")),
+        "torch": torch[1] if torch else None,
+        "transformers": _text(results.get("transformers_version")),
+        "lm_eval": _text(results.get("lm_eval_version")),
+        "eager_lmeval": _text(eager.get("version")),
+    }
+
+
+def _results(run: Run, tasks: Mapping[str, Recorded]) -> dict[str, Any]:
+    """What `compare` reads of a results file beside the samples."""
+    results = run.results
+    kept: dict[str, Any] = {name: results.get(name) for name in _KEPT}
+    kept |= {name: {task: (results.get(name) or {}).get(task) for task in tasks} for name in _OF_TASKS}
+    better = results.get("higher_is_better") or {}
+    kept["higher_is_better"] = {
+        task: {name: (better.get(task) or {}).get(name.partition(",")[0]) for name in recorded.values}
+        for task, recorded in tasks.items()
+    }
+    configs = results.get("configs") or {}
+    kept["configs"] = {task: {"generation_kwargs": configs[task].get("generation_kwargs")} for task in tasks}
+    config = {name: run.config.get(name) for name in _CONFIG}
+    if run.all_pools:
+        pools = [{**pool, "ledger": {**pool["ledger"], "grants": {}}} for pool in run.all_pools]
+        for pool in pools:
+            pool.pop("engine", None)
+        config["eager"] = {"pools": pools}
+    return kept | {"results": {}, "config": config}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -12,11 +12,12 @@ from eager_lmeval.commands.gate import comparison as compared
 from eager_lmeval.commands.gate.check import Flip, Judgement
 from eager_lmeval.commands.gate.comparison import xml_text
 from eager_lmeval.commands.gate.history import Entry
-from eager_lmeval.commands.gate.outcome import Line, Outcome
 from eager_lmeval.commands.gate.trend import Trend, name_of
+from eager_lmeval.commands.gate.verdict import Finding, Verdict
 from eager_lmeval.commands.writing import markdown_cell
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.run import iter_samples, read_run
+from eager_lmeval.runs.documents import documents
+from eager_lmeval.runs.run import read_run
 
 __all__ = ["badge", "step_line", "to_json", "to_junit", "to_markdown", "to_text"]
 
@@ -25,10 +26,10 @@ _LISTED = 20
 _QUESTION = 160
 """Characters of a question that are shown."""
 _BADGES = {
-    Outcome.PASS: ("pass", "#17703a"),
-    Outcome.REGRESSION: ("regression", "#b3261e"),
-    Outcome.INCONCLUSIVE: ("inconclusive", "#6b6f76"),
-    Outcome.IMPROVEMENT: ("improvement", "#1f5fbf"),
+    Verdict.PASS: ("pass", "#17703a"),
+    Verdict.REGRESSION: ("regression", "#b3261e"),
+    Verdict.INCONCLUSIVE: ("inconclusive", "#6b6f76"),
+    Verdict.IMPROVEMENT: ("improvement", "#1f5fbf"),
 }
 
 
@@ -37,7 +38,7 @@ def to_text(judgement: Judgement) -> str:
     table = compared.tables(judgement.comparison)
     lines = [_sides(judgement), ""]
     shown, quiet = _findings(judgement)
-    lines += [f"{line.outcome.name:<12}  {line.message}" for line in shown]
+    lines += [f"{line.verdict.name:<12}  {line.message}" for line in shown]
     lines += (
         [f"PASS          {quiet} other {'metric' if quiet == 1 else 'metrics'}: no change is shown"] if quiet else []
     )
@@ -55,7 +56,7 @@ def to_markdown(judgement: Judgement) -> str:
     lines = ["### eager-lmeval track", "", f"**{judgement.summary}**", "", _sides(judgement), ""]
     shown, quiet = _findings(judgement)
     lines += ["| verdict | finding |", "| --- | --- |"]
-    lines += [f"| {line.outcome.name} | {markdown_cell(line.message)} |" for line in shown]
+    lines += [f"| {line.verdict.name} | {markdown_cell(line.message)} |" for line in shown]
     lines += [f"| PASS | {_quiet(quiet)} |"] if quiet else []
     lines += ["", *(f"- step: {markdown_cell(step_line(trend))}" for trend in judgement.steps)]
     lines += [f"- repeats: {markdown_cell(line)}" for line in judgement.repeats]
@@ -77,11 +78,11 @@ def to_markdown(judgement: Judgement) -> str:
 def to_json(judgement: Judgement) -> dict[str, Any]:
     """`compare`'s JSON with what a history adds; ``verdict`` and ``exit_status`` are the check's."""
     return compared.to_json(judgement.comparison) | {
-        "verdict": judgement.outcome.name.lower(),
-        "exit_status": judgement.outcome.value,
+        "verdict": judgement.verdict.name.lower(),
+        "exit_status": judgement.verdict.value,
         "baseline": {"runs": [entry.run for entry in judgement.baseline], "commit": judgement.baseline[-1].commit},
         "candidate": {"runs": [entry.run for entry in judgement.candidate], "commit": judgement.candidate[-1].commit},
-        "findings": [{"verdict": line.outcome.name.lower(), "message": line.message} for line in judgement.lines],
+        "findings": [{"verdict": line.verdict.name.lower(), "message": line.message} for line in judgement.findings],
         "changes": [
             {"task": change.task, "metric": change.metric, "moved": change.moved, "relative": change.relative}
             | {"documents": change.documents, "p_value": change.p_value, "better": change.better}
@@ -100,22 +101,22 @@ def to_json(judgement: Judgement) -> dict[str, Any]:
 
 def to_junit(judgement: Judgement) -> str:
     """A case a finding: a regression and an improvement are failures, an inconclusive limit an error."""
-    outcomes = [line.outcome for line in judgement.lines]
-    failed = (Outcome.REGRESSION, Outcome.IMPROVEMENT)
+    outcomes = [line.verdict for line in judgement.findings]
+    failed = (Verdict.REGRESSION, Verdict.IMPROVEMENT)
     counts = {
         "tests": len(outcomes),
         "failures": sum(outcome in failed for outcome in outcomes),
-        "errors": outcomes.count(Outcome.INCONCLUSIVE),
+        "errors": outcomes.count(Verdict.INCONCLUSIVE),
         "skipped": 0,
     }
     suites = ET.Element("testsuites", name="eager-lmeval track")
     suite = ET.SubElement(suites, "testsuite", {"name": "track"} | {name: str(n) for name, n in counts.items()})
-    for line in judgement.lines:
+    for line in judgement.findings:
         message = xml_text(line.message)
         case = ET.SubElement(suite, "testcase", classname="track", name=message.partition(" moved by ")[0])
-        if line.outcome in failed:
-            ET.SubElement(case, "failure", type=line.outcome.name.lower(), message=message).text = message
-        elif line.outcome is Outcome.INCONCLUSIVE:
+        if line.verdict in failed:
+            ET.SubElement(case, "failure", type=line.verdict.name.lower(), message=message).text = message
+        elif line.verdict is Verdict.INCONCLUSIVE:
             ET.SubElement(case, "error", type="inconclusive", message=message).text = message
         else:
             ET.SubElement(case, "system-out").text = message
@@ -123,9 +124,9 @@ def to_junit(judgement: Judgement) -> str:
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def badge(outcome: Outcome, subject: str) -> str:
+def badge(verdict: Verdict, subject: str) -> str:
     """A small SVG: what was judged, and the verdict."""
-    word, colour = _BADGES[outcome]
+    word, colour = _BADGES[verdict]
     left, right = 12 + 7 * len(subject), 12 + 7 * len(word)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
@@ -164,11 +165,11 @@ def _sides(judgement: Judgement) -> str:
     return f"candidate {said(judgement.candidate)} against baseline {said(judgement.baseline)}"
 
 
-def _findings(judgement: Judgement) -> tuple[list[Line], int]:
+def _findings(judgement: Judgement) -> tuple[list[Finding], int]:
     """What is said of every limit and of every change that is shown, and how many tests showed none."""
     limits = len(judgement.comparison.checks)
-    lines = judgement.lines
-    shown = lines[:limits] + [line for line in lines[limits:] if line.outcome is not Outcome.PASS]
+    lines = judgement.findings
+    shown = lines[:limits] + [line for line in lines[limits:] if line.verdict is not Verdict.PASS]
     return shown, len(lines) - len(shown)
 
 
@@ -191,10 +192,9 @@ def _questions(judgement: Judgement) -> dict[tuple[str, int], str]:
     try:
         run = read_run(file)
         for task in {task for task, _ in wanted}:
-            for sample in iter_samples(run, task):
-                doc_id = sample.logged["doc_id"]
-                if (task, doc_id) in wanted:
-                    found[task, doc_id] = sample.prompt
+            for document in documents(run, task):
+                if (task, document.doc_id) in wanted:
+                    found[task, document.doc_id] = document.sample.prompt
     except (UsageError, OSError):
         return {}
     return found

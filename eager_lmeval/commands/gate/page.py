@@ -16,6 +16,7 @@ from eager_lmeval.commands.gate.pairing import pair_task
 from eager_lmeval.commands.gate.trend import ALPHA, Trend, shown_drifts, shown_steps, trends, unlike, watched
 from eager_lmeval.commands.plots import TrendPoint, trend
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.conditions import Side
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
 from eager_lmeval.scores.stats import standard_error
 
@@ -31,7 +32,8 @@ def to_html(history: History, metrics: Sequence[str] = ()) -> str:
         raise UsageError(f"{history.path} has no baseline; choose one on purpose with eager-lmeval track bless")
     blessed = next(entry for entry in reversed(history.entries) if entry.run in history.blessed)
     made = blessed.to_run()
-    pairs = [pair_task(made, made, task, lambda _, name: blessed.tasks[name].to_documents()) for task in blessed.tasks]
+    sides = {task: Side("the baseline", made, recorded.to_columns()) for task, recorded in blessed.tasks.items()}
+    pairs = [pair_task(task, side, side) for task, side in sides.items()]
     found = trends(history, blessed, watched(pairs, metrics))
     steps = {(line.task, line.metric): line for line in shown_steps(found, ALPHA)}
     environment = jinja2.Environment(

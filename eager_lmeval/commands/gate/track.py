@@ -87,8 +87,7 @@ def _action(
 
 
 def _add(args: argparse.Namespace) -> int:
-    from eager_lmeval.commands.gate.history import append, read_history
-    from eager_lmeval.commands.gate.record import record
+    from eager_lmeval.commands.gate.history import append, read_history, record
     from eager_lmeval.runs.run import find_runs
 
     known = {entry.run for entry in read_history(args.history).entries} if args.history.exists() else set()
@@ -160,10 +159,10 @@ def _judge(args: argparse.Namespace) -> int:
         "markdown": lambda: to_markdown(judgement),
         "json": lambda: json.dumps(to_json(judgement), indent=2, ensure_ascii=False) + "\n",
         "junit": lambda: to_junit(judgement),
-        "badge": lambda: badge(judgement.outcome, ", ".join(pair.task for pair, _ in judgement.comparison.tasks)),
+        "badge": lambda: badge(judgement.verdict, ", ".join(pair.task for pair, _ in judgement.comparison.tasks)),
     }
     write(args, "track", lambda: to_text(judgement), files)
-    return judgement.outcome.value
+    return judgement.verdict.value
 
 
 def _page(args: argparse.Namespace) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_lmeval.commands.gate.history import Entry, History
-from eager_lmeval.commands.gate.outcome import Line, Outcome
-from eager_lmeval.commands.gate.pairing import Metric, TaskPair, compare_settings
-from eager_lmeval.commands.gate.verdict import holm
+from eager_lmeval.commands.gate.pairing import Metric, TaskPair
+from eager_lmeval.commands.gate.verdict import Finding, Verdict
 from eager_lmeval.errors import UsageError, near_name
+from eager_lmeval.runs.conditions import Side, compared
 from eager_lmeval.scores.history import Step, drift, step
+from eager_lmeval.scores.paired import holm
 
 __all__ = ["ALPHA", "Trend", "name_of", "shown_drifts", "shown_steps", "trends", "unlike", "watched"]
 
@@ -110,10 +111,13 @@ def unlike(blessed: Entry, entry: Entry, task: str) -> list[str]:
     """In what two runs of a task differ beside model and seed; a run with any of it stands in no trend."""
     if task not in entry.tasks or task not in blessed.tasks:
         return [f"{task}: only one of the runs has it"]
-    ours, theirs = blessed.tasks[task], entry.tasks[task]
-    found = [] if set(ours.documents) == set(theirs.documents) else [f"{task}: other documents"]
-    found += [] if found or ours.prompts == theirs.prompts else [f"{task}: other prompts"]
-    return found + compare_settings(blessed.to_run(), entry.to_run(), task).refused
+    sides = [
+        Side(name, run.to_run(), run.tasks[task].to_columns())
+        for name, run in (("the baseline", blessed), ("this run", entry))
+    ]
+    same = sides[0].documents.ids.keys() == sides[1].documents.ids.keys()
+    other = [] if same else [f"{task}: other documents"]
+    return other + [difference.text for difference in compared(task, *sides) if difference.refused]
 
 
 def name_of(entry: Entry) -> str:
@@ -121,15 +125,15 @@ def name_of(entry: Entry) -> str:
     return f"{entry.run} ({'commit ' + entry.commit if entry.commit else 'of ' + entry.date[:10]})"
 
 
-def shown_drifts(found: Sequence[Trend], alpha: float) -> list[Line]:
+def shown_drifts(found: Sequence[Trend], alpha: float) -> list[Finding]:
     """What an anytime-valid test shows, corrected over tasks and metrics."""
     lines = []
     for trend, p_value in zip(found, holm([trend.p_value for trend in found]), strict=True):
         if p_value <= alpha and trend.higher_is_better is not None:
             way = "rises" if trend.rise > trend.fall else "falls"
             lines.append(
-                Line(
-                    Outcome.IMPROVEMENT if trend.better else Outcome.REGRESSION,
+                Finding(
+                    Verdict.IMPROVEMENT if trend.better else Verdict.REGRESSION,
                     f"{trend.task}: {trend.metric} {way} over {len(trend.entries)} runs, whatever single ones say "
                     f"(anytime-valid p = {p_value:.2g})",
                 )
@@ -146,7 +150,7 @@ def shown_steps(found: Sequence[Trend], alpha: float) -> list[Trend]:
 
 def _means(entries: Sequence[Entry], task: str, metric: str) -> tuple[NDArray[np.float64], int]:
     """The runs' means over the documents on which all have a value, and how many those are."""
-    found = [entry.tasks[task].to_documents().values.get(metric, {}) for entry in entries]
+    found = [entry.tasks[task].to_columns().values.get(metric, {}) for entry in entries]
     shared = [
         key for key in (found[0] if found else ()) if all(not math.isnan(values.get(key, math.nan)) for values in found)
     ]

@@ -7,22 +7,31 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from eager_lmeval.commands.gate.limits import Limit
 from eager_lmeval.commands.gate.pairing import Metric, TaskPair
 from eager_lmeval.errors import UsageError
-from eager_lmeval.scores.paired import MarginTest, detectable, least_p, margin_test
+from eager_lmeval.scores.paired import MarginTest, detectable, holm, least_p, margin_test
 from eager_lmeval.scores.scoring import COSTS
 
-__all__ = ["Check", "Verdict", "decide", "holm", "overall"]
+__all__ = ["Check", "Finding", "Verdict", "decide", "overall"]
 
 
 class Verdict(Enum):
-    """What a comparison says; the value is the exit status."""
+    """What a gate says; the value is the exit status. Two runs without a history never show an improvement."""
 
     PASS = 0
     REGRESSION = 1
     INCONCLUSIVE = 3
+    IMPROVEMENT = 4
+
+
+class Finding(NamedTuple):
+    """One thing that was found, and what it means for the verdict."""
+
+    verdict: Verdict
+    message: str
 
 
 @dataclass(frozen=True)
@@ -136,23 +145,11 @@ def decide(
     return checks
 
 
-def overall(checks: Sequence[Check]) -> Verdict:
-    """A regression anywhere is one; a pass needs all."""
-    verdicts = {check.verdict for check in checks}
-    for verdict in (Verdict.REGRESSION, Verdict.INCONCLUSIVE):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.PASS
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given."""
-    corrected = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        corrected[place] = highest
-    return corrected
+def overall(verdicts: Iterable[Verdict]) -> Verdict:
+    """A regression anywhere is one, then an improvement; a pass needs all."""
+    found = set(verdicts)
+    order = (Verdict.REGRESSION, Verdict.IMPROVEMENT, Verdict.INCONCLUSIVE)
+    return next((verdict for verdict in order if verdict in found), Verdict.PASS)
 
 
 def _with_metric(tasks: Sequence[TaskPair], limit: Limit) -> list[tuple[TaskPair, Metric]]:

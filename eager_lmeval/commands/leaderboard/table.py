@@ -14,18 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from eager_lmeval.commands.gate.pairing import Key, prompts_digest, read_documents
-from eager_lmeval.commands.gate.verdict import holm
 from eager_lmeval.errors import UsageError
+from eager_lmeval.runs.conditions import Side, conditions, ranked
+from eager_lmeval.runs.documents import Columns, Key, columns
 from eager_lmeval.runs.run import Run, find_runs
-from eager_lmeval.scores.paired import pooled_test
+from eager_lmeval.scores.paired import holm, pooled_test
 from eager_lmeval.scores.stats import standard_error
 
 __all__ = ["Board", "Cell", "Row", "make_board"]
 
 AVERAGE, VOTE = "pass_rate_w", "cons_w@max"
 """Weighted by path (SPEC 6), so that trees and independent samples compare; of the latter all weights are equal."""
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "do_sample", "max_gen_toks", "until")
 _NO_DIFFERENCE = ("seed", "max_rows")
 
 
@@ -54,6 +53,8 @@ class Row:
     labels_used: bool
     cells: dict[str, Cell]
     values: dict[str, dict[Key, float]] = field(repr=False)
+    read: dict[str, Columns] = field(repr=False)
+    """Of the first of its runs."""
     marks: list[int] = field(default_factory=list)
     """Numbers of the board's remarks on it."""
     best_rank: int | None = None
@@ -128,8 +129,8 @@ def _grouped(runs: Sequence[Run]) -> list[list[Run]]:
             for pool in run.all_pools
         ]
         made = made or [run.config.get("model_args"), run.config.get("gen_kwargs")]
-        conditions = [_conditions(run, task) for task in run.tasks]
-        key = json.dumps([run.model, run.tasks, made, conditions], sort_keys=True, default=str)
+        asked = [[conditions(run, task), columns(run, task).prompts_digest] for task in run.tasks]
+        key = json.dumps([run.model, run.tasks, made, asked], sort_keys=True, default=str)
         groups.setdefault(key, {})[str(run.config.get("torch_seed"))] = run
     return [list(group.values()) for group in groups.values()]
 
@@ -137,17 +138,18 @@ def _grouped(runs: Sequence[Run]) -> list[list[Run]]:
 def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, confidence: float) -> Row:
     run = runs[0]
     pools = run.all_pools
-    cells, values = {}, {}
+    cells, values, read = {}, {}, {}
     for task in run.tasks:
-        found = [read_documents(run, task).values for run in runs]
+        documents = [columns(run, task) for run in runs]
+        read[task], found = documents[0], [one.values for one in documents]
         if metric not in found[0]:
             raise UsageError(
                 f"{run.results_file}: task {task} has no {metric}; name a metric that all have with --metric, such as "
                 f"{', '.join(found[0]) or 'none'}"
             )
-        scored = _averaged([documents[metric] for documents in found])
-        vote = _averaged([documents.get(VOTE, {}) for documents in found]) if votes else {}
-        cost = _averaged([documents.get("tokens", {}) for documents in found])
+        scored = _averaged([one[metric] for one in found])
+        vote = _averaged([one.get(VOTE, {}) for one in found]) if votes else {}
+        cost = _averaged([one.get("tokens", {}) for one in found])
         numbers = list(scored.values())
         cells[task] = Cell(
             _mean(scored), _half_width(standard_error(numbers), confidence), _mean(vote), _mean(cost), len(scored)
@@ -161,6 +163,7 @@ def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, co
         labels_used=any(run.labels_used for run in runs),
         cells={task: cells[task] for task in tasks if task in cells},
         values=values,
+        read=read,
     )
     if len(row.cells) == len(tasks):
         row.average = math.fsum(cell.average for cell in row.cells.values()) / len(tasks)
@@ -208,51 +211,11 @@ def _differences(runs: Sequence[Run], rows: Sequence[Row], tasks: Sequence[str])
 
     for task in tasks:
         having = [(run, row) for run, row in zip(runs, rows, strict=True) if task in row.cells]
-        reference = having[0]
-        theirs = _conditions(reference[0], task)
+        reference = Side(having[0][1].model, having[0][0], having[0][1].read[task])
         for run, row in having[1:]:
-            ours = _conditions(run, task)
-            same_template = ours["chat template"] == theirs["chat template"]
-            for name, value in ours.items():
-                if value == theirs[name] or (name == "prompts" and not same_template):
-                    continue
-                if name == "chat template":
-                    remark(row, f"{task}: another chat template than {reference[1].model}; prompts differ by it", False)
-                elif name == "prompts":
-                    remark(row, f"{task}: other prompts than {reference[1].model}", True)
-                else:
-                    remark(
-                        row, f"{task}: {name} {_said(value)}, not {_said(theirs[name])} as {reference[1].model}", True
-                    )
-            if row.values[task].keys() != reference[1].values[task].keys():
-                shared = len(row.values[task].keys() & reference[1].values[task].keys())
-                remark(row, f"{task}: only {shared} documents in common with {reference[1].model}", True)
+            for difference in ranked(task, reference, Side("the marked row", run, row.read[task])):
+                remark(row, *difference)
     return list(remarks.items())
-
-
-def _conditions(run: Run, task: str) -> dict[str, Any]:
-    """What makes scores of a task comparable."""
-    results = run.results
-    pools = run.pools(task)
-    options: Mapping[str, Any] = pools[0]["options"] if pools else {}
-    generation = ((results.get("configs") or {}).get(task) or {}).get("generation_kwargs") or {}
-    given = run.config.get("gen_kwargs")
-    known: Mapping[str, Any] = options or {**generation, **(given if isinstance(given, dict) else {})}
-    found = {name: known.get(name) for name in _SAMPLING}
-    if found["do_sample"] is None and found["temperature"]:
-        found["do_sample"] = True  # as the harness reads it (DESIGN: absent with a temperature means sampling)
-    return {
-        "task version": (results.get("versions") or {}).get(task),
-        "few-shot examples": (results.get("n-shot") or {}).get(task),
-        "chat template": results.get("chat_template_sha"),
-        "system instruction": results.get("system_instruction_sha"),
-        "prompts": prompts_digest(run, task),
-        **found,
-    }
-
-
-def _said(value: Any) -> str:
-    return "none" if value is None else repr(value)
 
 
 def _refuse(differences: Sequence[str], allow_different: bool) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eager_lmeval.commands.report.trees import Document, pool_key, read_document
+from eager_lmeval.commands.report.trees import Shown, pool_key, shown
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.run import Run, find_runs, iter_samples, sample_metrics
+from eager_lmeval.runs.documents import documents as documents_of
+from eager_lmeval.runs.run import Run, find_runs
 from eager_lmeval.scores.scoring import COSTS
 from eager_lmeval.scores.stats import interval, known, mean, total
 
@@ -42,7 +43,7 @@ class Flags(NamedTuple):
 class Listed(NamedTuple):
     """A document and what its run says of it."""
 
-    document: Document
+    document: Shown
     flags: Flags
     grant: int
     key: str
@@ -139,22 +140,20 @@ def read_runs(paths: Sequence[Path], pack: Pack | None = None) -> list[Scored]:
 
 def _score(run: Run, task: str, pack: Pack | None) -> Scored:
     columns: dict[str, list[float]] = {}
-    documents: list[Document] = []
+    documents: list[Shown] = []
     failed: list[bool] = []
     values: list[Mapping[str, float]] = []
     first_filter: str | None = None
-    for sample in iter_samples(run, task):
-        name_of_filter = sample.logged["filter"]
+    for read in documents_of(run, task):
+        name_of_filter = read.filter
         first_filter = name_of_filter if first_filter is None else first_filter
         several = name_of_filter != first_filter
-        metrics = sample_metrics(sample)
-        for name, value in metrics.items():
+        for name, value in read.metrics.items():
             columns.setdefault(f"{name},{name_of_filter}" if several else name, []).append(value)
         if not several:
-            document = read_document(sample, pack)
-            documents.append(document)
-            failed.append(_failed(document, metrics))
-            values.append(metrics)
+            documents.append(shown(read, pack))
+            failed.append(_failed(documents[-1], read.metrics))
+            values.append(read.metrics)
     totals = {name: total(columns.pop(name)) for name in COSTS if name in columns}
     headline = _headline(columns)
     order = sorted(range(len(documents)), key=lambda place: documents[place].doc_id)
@@ -172,7 +171,7 @@ def _score(run: Run, task: str, pack: Pack | None) -> Scored:
     return Scored(run, task, {name: estimated(column) for name, column in columns.items()}, totals, listed)
 
 
-def _keys(documents: Sequence[Document]) -> list[str]:
+def _keys(documents: Sequence[Shown]) -> list[str]:
     """Hashes, with a number behind those of equal documents."""
     copies: Counter[str] = Counter()
     keys = []
@@ -182,21 +181,21 @@ def _keys(documents: Sequence[Document]) -> list[str]:
     return keys
 
 
-def _failed(document: Document, metrics: Mapping[str, float]) -> bool:
+def _failed(document: Shown, metrics: Mapping[str, float]) -> bool:
     """No correct sequence; where nothing could be graded, 0 in the first metric."""
     if document.num_correct is not None:
         return document.num_correct == 0
     return next(iter(metrics.values()), math.nan) == 0
 
 
-def _flags(document: Document, grant: int, failing: bool) -> Flags:
+def _flags(document: Shown, grant: int, failing: bool) -> Flags:
     most = document.max_sequences
     branching = document.pool_key[0] != "parallel"
     saturated = bool(most) and branching and document.num_sequences - grant >= (most or 0)
     return Flags(failing, saturated, document.truncated > 0, grant > 0)
 
 
-def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -> list[int]:
+def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Shown]) -> list[int]:
     """Each document's granted sequences: the ledger counts a pool's prompts in the dataset's order."""
     ledgers = {pool_key(pool["options"]): pool["ledger"].get("grants") or {} for pool in pools}
     counted: dict[tuple[Any, ...], int] = {}

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager_lmeval.algorithm.tree import parent_path
-from eager_lmeval.commands.report.prompts import find_question
-from eager_lmeval.runs.documents import graded_again
-from eager_lmeval.runs.samples import Sample
+from eager_lmeval.runs.documents import Document
 from eager_lmeval.verify import Graded
 
-__all__ = ["Document", "read_document"]
+__all__ = ["Shown", "shown"]
 
 _BEFORE, _AFTER = 64, 40
 """Characters shown before a fork, and of what each of its sides goes on with."""
 
 
 @dataclass(frozen=True)
-class Document:
+class Shown:
     """One document: what a list shows of it, and its tree for when it is opened."""
 
     doc_id: int
@@ -43,19 +41,17 @@ class Document:
     """What the page draws of it (`packing`); None where nobody asked for that."""
 
 
-def read_document(sample: Sample, pack: Callable[[Mapping[str, Any]], str] | None) -> Document:
-    """A sample with or without a tree; without one its responses stand as sequences of unknown cost."""
-    record: Mapping[str, Any] = sample.tree or _plain(sample.logged)
+def shown(document: Document, pack: Callable[[Mapping[str, Any]], str] | None) -> Shown:
+    """A document with or without a tree."""
+    record, label, graded = document.record, document.label, document.grades
     sequences: list[Mapping[str, Any]] = record["sequences"]
-    label, graded = graded_again(sample.column, record)
     known = [grade for grade in graded if grade is not None]
     answers = dict.fromkeys(grade.answer for grade in known if grade.answer is not None)
-    prompt = sample.prompt
-    question = find_question(prompt, sample.logged["doc"])
+    prompt, question = document.sample.prompt, document.question
     lengths = [sequence.get("num_tokens") for sequence in sequences]
-    return Document(
-        doc_id=sample.logged["doc_id"],
-        doc_hash=sample.logged["doc_hash"],
+    return Shown(
+        doc_id=document.doc_id,
+        doc_hash=document.key.doc_hash,
         title=question.title,
         search="\n".join([prompt[question.start : question.end], label or "", *answers]).lower(),
         max_sequences=record.get("max_sequences"),
@@ -161,10 +157,3 @@ def _common(text: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if text.startswith(other[low:middle], low) else (low, middle - 1)
     return low
-
-
-def _plain(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The responses of a task that leaves no tree."""
-    responses = (sample.get("resps") or [[]])[0]
-    texts = [str(text) for text in (responses if isinstance(responses, list) else [responses])]
-    return {"sequences": [{"path": [place], "text": text, "answer_at": 0} for place, text in enumerate(texts)]}

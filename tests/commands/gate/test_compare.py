@@ -95,6 +95,10 @@ def test_documents_are_paired_by_hash_and_not_by_their_place(baseline: Path, tmp
         ({"options": {**OPTIONS, "max_sequences": 8}}, "max_sequences is 4 in the baseline and 8 in the candidate"),
         ({"options": {**OPTIONS, "branch_window": 9}}, "branch_window is not recorded in the baseline and 9 in the"),
         ({"version": 2.0}, "task version is 1.0 in the baseline and 2.0 in the candidate"),
+        (
+            {"questions": ["?"] * len(BASE)},
+            f"the prompts of {len(BASE)} of {len(BASE)} shared documents are others in the",
+        ),
     ],
 )
 def test_different_options_or_versions_are_refused_unless_allowed(

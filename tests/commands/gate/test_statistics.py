@@ -55,7 +55,8 @@ def rates(limits: list[str], simulate: Callable[[np.random.Generator], TaskPair]
     """How often each verdict comes out."""
     rng = np.random.default_rng(7)
     parsed = [parse_limit(text, "increase" if text.startswith("tokens") else "drop") for text in limits]
-    found = [overall(decide([simulate(rng)], parsed, CONFIDENCE, POWER)) for _ in range(SIMULATIONS)]
+    checks = [decide([simulate(rng)], parsed, CONFIDENCE, POWER) for _ in range(SIMULATIONS)]
+    found = [overall(check.verdict for check in made) for made in checks]
     return {verdict: found.count(verdict) / SIMULATIONS for verdict in Verdict}
 
 

@@ -13,8 +13,7 @@ import pytest
 from run_files import OPTIONS
 from tracked import BASE, DOCUMENTS, TOKENS, Tracked, broken, mended, noisy
 
-from eager_lmeval.commands.gate.history import read_history
-from eager_lmeval.commands.gate.record import run_id
+from eager_lmeval.commands.gate.history import read_history, run_id
 from eager_lmeval.runs.run import find_run
 
 
@@ -151,7 +150,7 @@ def test_tasks_too_small_to_show_a_change_show_it_together(track: Tracked) -> No
 
 
 DIFFERENT: dict[str, dict[str, Any]] = {
-    "the prompts of the candidate": {"questions": [f"Add 1 to {number}." for number in range(DOCUMENTS)]},
+    "the prompts are others in": {"questions": [f"Add 1 to {number}." for number in range(DOCUMENTS)]},
     "task version is 1.0 in the baseline and 2.0": {"version": 2.0},
     "temperature is 0.8 in the baseline and 0.1": {"options": {**OPTIONS, "temperature": 0.1}},
 }

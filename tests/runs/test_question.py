@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eager_lmeval.commands.report.prompts import find_question
+from eager_lmeval.runs.question import find_question
 
 CHATML = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 LLAMA = (
