@@ -76,14 +76,14 @@ class Bench:
         self.new_tokens = new_tokens
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
         self.on_transformers = ModelDecoding(loaded, self.lm.tokenizer, None, new_tokens + 256)
-        for decoding in (self.lm._decoding, self.on_transformers):
+        for decoding in (self.lm._eager.decoding, self.on_transformers):
             decoding.eos_ids = lambda options: set()  # type: ignore[method-assign]  # all get their full length
         self.calls = 0
 
     def eager(self, decoding: Decoding | None = None, **given: Any) -> Spent:
         """A pool by one of our engines (default that on vLLM), with another seed in each call."""
         self.calls += 1
-        decoding = decoding or self.lm._decoding
+        decoding = decoding or self.lm._eager.decoding
         defaults = {"temperature": TEMPERATURE, "max_gen_toks": self.new_tokens, "max_sequences": self.samples}
         options = resolve(defaults | {"seed": self.calls} | given)
         pool = [

@@ -15,7 +15,8 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.models import HFLM
 from eager_lmeval.journal.identity import model_identity
 from eager_lmeval.pools.decoding import ModelDecoding
-from eager_lmeval.pools.model import EagerModel, processes
+from eager_lmeval.pools.model import EagerModel, Generation, processes, take_options
+from eager_lmeval.pools.token_texts import TokenTexts
 from eager_lmeval.processes.ranks import ALONE, HARNESS, Ranks
 
 __all__ = ["EagerLM"]
@@ -37,13 +38,13 @@ class EagerLM(EagerModel, HFLM):
     def __init__(self, pretrained: str | Any, **kwargs: Any) -> None:
         name = pretrained if isinstance(pretrained, str) else type(pretrained).__name__
         _refuse_two_parallelisms(kwargs)
-        self._take_options(name, kwargs, _HF_ARGUMENTS)
+        given = take_options(name, kwargs, _HF_ARGUMENTS)
         identifying = dict(kwargs)
         kwargs["device"] = _device(kwargs.get("device"))
         super().__init__(str(paths.demo_model_dir()) if pretrained == "demo" else pretrained, **kwargs)
         decoding = ModelDecoding(self.model, self.tokenizer, self.mixed_precision_dtype, self.max_length)
-        identity = model_identity(self.model, self.tokenizer, name, identifying) if self._journal else {}
-        self._begin(decoding, self._join_ranks(), identity)
+        identity = model_identity(self.model, self.tokenizer, name, identifying) if given.journal else {}
+        self._eager = Generation(given, decoding, self._join_ranks(), identity, TokenTexts(self.tokenizer))
 
     def _join_ranks(self) -> Ranks:
         """`hf` takes its rank from accelerate only where it sees several GPUs, and then the one within the node."""
@@ -51,16 +52,16 @@ class EagerLM(EagerModel, HFLM):
         if accelerator is None or accelerator.num_processes == 1:
             return ALONE
         self.meet_here()
-        return self._join(accelerator.process_index, accelerator.num_processes)
+        return self._join()
 
     # What the harness lets ranks do together: they wait for each other here, not in a collective that may time out.
 
     def all_gather(self, tensor: Any) -> Any:
-        self._ranks.meet(HARNESS)
+        self._eager.ranks.meet(HARNESS)
         return super().all_gather(tensor)
 
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
-        self._ranks.meet(HARNESS)
+        self._eager.ranks.meet(HARNESS)
         return super().gather_object(obj, dst)
 
     def encode(self, context: str, room: int) -> list[int]:
@@ -70,7 +71,7 @@ class EagerLM(EagerModel, HFLM):
         ids: list[int] = self.tok_batch_encode([context])[0][0].tolist()
         longest = self.max_length - room
         if self.truncation and len(ids) > longest:
-            self._truncated_prompts += 1
+            self._eager.truncated_prompts += 1
             ids = ids[-longest:]
         return ids
 

@@ -17,7 +17,8 @@ from eager_lmeval import paths
 from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.models import MEETS_AT_MODELS
 from eager_lmeval.journal.identity import served_identity
-from eager_lmeval.pools.model import EagerModel, processes
+from eager_lmeval.pools.model import EagerModel, Generation, processes, take_options
+from eager_lmeval.pools.token_texts import TokenTexts
 from eager_lmeval.processes.ranks import ALONE, HARNESS, Ranks
 
 OLDEST = "0.32"
@@ -66,9 +67,9 @@ class EagerVLLM(EagerModel, VLLM):
     """
 
     def __init__(self, pretrained: str, **kwargs: Any) -> None:
-        self._take_options(pretrained, kwargs, _ARGUMENTS)
+        given = take_options(pretrained, kwargs, _ARGUMENTS)
         identifying = dict(kwargs)
-        arguments = arguments_for(self._given, kwargs, processes(), current_platform.is_cpu())
+        arguments = arguments_for(given.options, kwargs, processes(), current_platform.is_cpu())
         folder = str(paths.demo_model_dir()) if pretrained == "demo" else pretrained
         seed = torch.initial_seed()
         announce()
@@ -76,8 +77,8 @@ class EagerVLLM(EagerModel, VLLM):
             super().__init__(folder, **arguments)
         torch.manual_seed(seed)  # vLLM in this process has set its own, and ours is what the harness was given
         decoding = ServedDecoding(self.model.llm_engine, self.tokenizer, self.lora_request)
-        identity = self._model_identity(pretrained, identifying) if self._journal else {}
-        self._begin(decoding, self._join_ranks(), identity)
+        identity = self._model_identity(pretrained, identifying) if given.journal else {}
+        self._eager = Generation(given, decoding, self._join_ranks(), identity, TokenTexts(self.tokenizer))
 
     def _model_identity(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         config = self.model.llm_engine.model_config
@@ -90,7 +91,7 @@ class EagerVLLM(EagerModel, VLLM):
         kept, _ = maybe_truncate(
             ids, max_gen_toks=room, max_model_len=self.max_length, side=self.truncation_side, verbose=False
         )
-        self._truncated_prompts += len(kept) < len(ids)
+        self._eager.truncated_prompts += len(kept) < len(ids)
         return kept
 
     def _join_ranks(self) -> Ranks:
@@ -103,18 +104,18 @@ class EagerVLLM(EagerModel, VLLM):
             )
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo")
-        return self._join(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return self._join()
 
     # What the harness lets ranks do together.
 
     def all_gather(self, tensor: Any) -> Any:
-        self._ranks.meet(HARNESS)
-        return torch.cat([part.reshape(-1) for part in self._ranks.gather(tensor.cpu())])
+        self._eager.ranks.meet(HARNESS)
+        return torch.cat([part.reshape(-1) for part in self._eager.ranks.gather(tensor.cpu())])
 
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
-        self._ranks.meet(HARNESS)
-        gathered = self._ranks.gather(obj)
-        return gathered if self._ranks.rank == dst else None
+        self._eager.ranks.meet(HARNESS)
+        gathered = self._eager.ranks.gather(obj)
+        return gathered if self._eager.ranks.rank == dst else None
 
 
 def _engine_size(arguments: Mapping[str, Any]) -> int:

@@ -118,18 +118,18 @@ def test_what_is_wrong_stands_in_one_line_with_the_way_out(demo, gen_kwargs, sai
 
 def test_systematic_branching_needs_no_room_for_all_sequences_at_once(demo):
     generate(demo, branching="systematic", max_rows=2, max_sequences=8, temperature=2.0, entropy_threshold=0)
-    assert demo._pools[-1]["sequences"] > 2
+    assert demo._eager.pools[-1]["sequences"] > 2
 
 
 def test_the_default_branching_at_temperature_0_is_one_sequence_and_a_warning_that_names_the_paper_s(demo, caplog):
     with caplog.at_level("WARNING", logger="lm_eval"):
         generate(demo, temperature=0, entropy_threshold=0)
-    assert demo._pools[-1]["sequences"] == 1
+    assert demo._eager.pools[-1]["sequences"] == 1
     assert "branching=systematic, the default, splits nothing at temperature 0" in caplog.text
     caplog.clear()
     with caplog.at_level("WARNING", logger="lm_eval"):
         generate(demo, branching="top2", temperature=0, entropy_threshold=0, max_sequences=4)
-    assert demo._pools[-1]["sequences"] == 4
+    assert demo._eager.pools[-1]["sequences"] == 4
     assert not caplog.text
 
 
@@ -139,7 +139,7 @@ def test_what_the_task_says_otherwise_is_said_to_have_no_effect(caplog):
         generate(lm, temperature=0.8)
     assert "temperature=0.1 of --model_args has no effect" in caplog.text
     assert "max_gen_toks=20 of --model_args" not in caplog.text, "the task says the same"
-    assert lm._pools[0]["options"]["temperature"] == pytest.approx(0.8)
+    assert lm._eager.pools[0]["options"]["temperature"] == pytest.approx(0.8)
 
 
 def test_options_that_the_repeats_of_a_task_replace_are_said_to_have_no_effect_and_once(caplog):
@@ -156,7 +156,7 @@ def test_options_that_the_repeats_of_a_task_replace_are_said_to_have_no_effect_a
 def test_model_args_are_not_held_against_defaults_that_the_task_replaces(demo):
     lm = EagerLM(pretrained="demo", max_length=128, max_rows=4, count="all")
     generate(lm, branching="top2", max_sequences=3)
-    assert lm._pools[0]["options"]["max_rows"] == 4
+    assert lm._eager.pools[0]["options"]["max_rows"] == 4
     with pytest.raises(UsageError, match="count=all belongs to branching=top2"):
         generate(lm)
     with pytest.raises(UsageError, match="max_rows=4 is below max_sequences=32"):

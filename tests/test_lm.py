@@ -190,8 +190,8 @@ def test_a_stop_string_ends_a_sequence_and_is_cut_off(demo):
 
 def test_a_special_token_among_the_stop_strings_ends_a_sequence(demo):
     (user,) = demo.tokenizer.encode("<|user|>")
-    assert user not in demo._decoding.eos_ids(resolve({}))
-    assert user in demo._decoding.eos_ids(resolve({"until": ["<|user|>"]}))
+    assert user not in demo._eager.decoding.eos_ids(resolve({}))
+    assert user in demo._eager.decoding.eos_ids(resolve({"until": ["<|user|>"]}))
 
 
 def test_a_given_end_of_thinking_marker_takes_the_thinking_part_off_the_response(demo):

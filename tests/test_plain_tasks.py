@@ -152,7 +152,7 @@ def plain(lm: EagerLM, repeats: int = 1, docs: int = 8, **options: Any) -> tuple
         requests.append(Instance("generate_until", doc, (context, gen_kwargs), 0, ("plain", number, repeats)))
     clones = [request for request in requests for _ in range(repeats)]
     texts = lm.generate_until(clones, disable_tqdm=True)
-    return [texts[place : place + repeats] for place in range(0, len(texts), repeats)], lm._pools[-1]
+    return [texts[place : place + repeats] for place in range(0, len(texts), repeats)], lm._eager.pools[-1]
 
 
 @pytest.fixture(scope="module")

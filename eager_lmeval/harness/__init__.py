@@ -7,5 +7,7 @@ Each module asks what the installed harness offers, never for its number. From 0
 - `names`: who names the filters that results are listed under: the requests, or the scorers.
 - `templates`: where the Jinja environment of YAML files is.
 
+`command` is what comes below the table of the harness's command, `loglikelihood_cache` what stays out of its cache.
+
 Knows nothing of EAGER.
 """

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import sys
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from lm_eval.api.model import LM
@@ -20,6 +18,7 @@ from eager_lmeval.algorithm.options import Options, is_option, none_words, resol
 from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.errors import UsageError, near_name
+from eager_lmeval.harness.command import print_below_the_table
 from eager_lmeval.harness.loglikelihood_cache import keep_out_texts
 from eager_lmeval.journal.identity import prompt_key
 from eager_lmeval.journal.journal import Journal
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
 
-__all__ = ["EagerModel", "processes"]
+__all__ = ["EagerModel", "Generation", "Given", "processes", "take_options"]
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
@@ -52,52 +51,70 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+class Given(NamedTuple):
+    """What of ours stands in ``--model_args``."""
+
+    options: dict[str, Any]
+    journal: Journal | None
+
+
+def take_options(name: str, arguments: dict[str, Any], known: Collection[str]) -> Given:
+    """Takes what is ours out of ``--model_args``, and opens the journal: all that can be wrong before loading.
+
+    ``known`` are the names of arguments that the harness's model takes; others go to its model's constructor, but
+    for what looks like a misspelt option.
+    """
+    folder = _journal_folder(arguments.pop("journal", None))
+    given = {option: arguments.pop(option) for option in list(arguments) if is_option(option)}
+    for argument in arguments:
+        near = near_name(argument, (*Options.model_fields, "journal"), cutoff=0.8)
+        if near and argument not in known:
+            raise UsageError(f"--model_args: unknown option {argument!r}; did you mean {near!r}?")
+    resolve(given, origin="--model_args", complete=False)
+    if given.get("think_end_token", "auto") != "auto":
+        arguments["think_end_token"] = given["think_end_token"]
+    elif arguments.get("enable_thinking"):
+        arguments["think_end_token"] = "</think>"
+    about = {"model": name, "version": __version__}
+    rank = int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+    journal = Journal(folder, rank, about) if folder is not None else None
+    end_interrupted_in_one_line(partial(_how_to_go_on, journal) if rank == 0 else None)
+    return Given(given, journal)
+
+
+@dataclass
+class Generation:
+    """What a model of ours has beside the harness's model, and what it has made so far."""
+
+    given: Given
+    decoding: Decoding
+    ranks: Ranks
+    identity: Mapping[str, Any]
+    """What stands in the journal's keys for the model."""
+    token_texts: TokenTexts
+    pools: list[dict[str, Any]] = field(default_factory=list)
+    """The record of each."""
+    truncated_prompts: int = 0
+    padded: list[Instance] = field(default_factory=list)
+    """Those whose responses stand for padding too, until the harness's next barrier."""
+    marks: LabelMarks = field(default_factory=LabelMarks)
+
+
 class EagerModel(LM):
     """A model of the harness, before it in the order of bases, whose `generate_until` is EAGER generation.
 
-    Its class calls `_take_options` before its model is loaded, `_begin` afterwards, and says how a context becomes
-    token ids (`encode`). Everything else, loglikelihood included, is the harness's own.
+    Its class makes the `Generation` once the harness's model is loaded, and says how a context becomes token ids
+    (`encode`). Everything else, loglikelihood included, is the harness's own.
     """
 
-    def _take_options(self, name: str, arguments: dict[str, Any], known: Collection[str]) -> None:
-        """Takes what is ours out of ``--model_args``, and opens the journal: all that can be wrong before loading.
+    _eager: Generation
 
-        ``known`` are the names of arguments that the harness's model takes; others go to its model's constructor, but
-        for what looks like a misspelt option.
-        """
-        folder = _journal_folder(arguments.pop("journal", None))
-        self._given = {option: arguments.pop(option) for option in list(arguments) if is_option(option)}
-        for argument in arguments:
-            near = near_name(argument, (*Options.model_fields, "journal"), cutoff=0.8)
-            if near and argument not in known:
-                raise UsageError(f"--model_args: unknown option {argument!r}; did you mean {near!r}?")
-        resolve(self._given, origin="--model_args", complete=False)
-        if self._given.get("think_end_token", "auto") != "auto":
-            arguments["think_end_token"] = self._given["think_end_token"]
-        elif arguments.get("enable_thinking"):
-            arguments["think_end_token"] = "</think>"
-        about = {"model": name, "version": __version__}
-        rank = int(os.environ.get("RANK", "0")) if processes() > 1 else 0
-        self._journal = Journal(folder, rank, about) if folder is not None else None
-        end_interrupted_in_one_line(partial(_how_to_go_on, self._journal) if rank == 0 else None)
-
-    def _begin(self, decoding: Decoding, ranks: Ranks, identity: Mapping[str, Any]) -> None:
-        """``identity``: what stands in the journal's keys for the model."""
-        self._decoding = decoding
-        self._ranks = ranks
-        self._identity = identity
-        self._token_texts = TokenTexts(self.tokenizer)
-        self._pools: list[dict[str, Any]] = []
-        self._truncated_prompts = 0
-        self._padded: list[Instance] = []
-        self._marks = LabelMarks()
-
-    def _join(self, rank: int, size: int) -> Ranks:
-        """The ranks of the initialised default group of `torch.distributed`, of which this is one."""
-        self._rank, self._world_size = rank, size
+    def _join(self) -> Ranks:
+        """The ranks of the initialised default group of `torch.distributed`, of which this is one for the harness."""
         ranks = ProcessGroup()
+        self._rank, self._world_size = ranks.rank, ranks.size
         announce_uncaught(ranks)
-        if rank:
+        if ranks.rank:
             logging.getLogger("lm_eval.eager_lmeval.pools.requests").setLevel(logging.ERROR)  # rank 0 warns of the same
         return ranks
 
@@ -107,21 +124,21 @@ class EagerModel(LM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """One text a request: of a document its first root's or the winner's of a vote, of clones a sequence's each."""
-        with failing_together(self._ranks):
+        with failing_together(self._eager.ranks):
             try:
                 return self._generate(requests, disable_tqdm or self.rank != 0)
             finally:
-                self._decoding.release()
+                self._eager.decoding.release()
 
     def _generate(self, requests: list[Instance], quiet: bool) -> list[str]:
-        ranks = self._ranks
+        ranks = self._eager.ranks
         own = unique_requests(requests, ranks.rank)
-        self._padded = [r.instance for r in own if r.instance is not None and len(r.places) > r.repeats]
+        self._eager.padded = [r.instance for r in own if r.instance is not None and len(r.places) > r.repeats]
         gathered = ranks.gather((torch.initial_seed(), [request.for_others() for request in own]))
         by_rank = [own if rank == ranks.rank else theirs for rank, (_, theirs) in enumerate(gathered)]
-        truncated_before = self._truncated_prompts
-        pools = make_pools(one_order(by_rank), self._given, gathered[0][0], self)
-        truncated = self._truncated_prompts - truncated_before
+        truncated_before = self._eager.truncated_prompts
+        pools = make_pools(one_order(by_rank), self._eager.given.options, gathered[0][0], self)
+        truncated = self._eager.truncated_prompts - truncated_before
         if truncated and not self.rank:
             log.warning("truncation: %d prompts are cut so that max_gen_toks tokens have room", truncated)
         voters = [get_voter(pool.task, pool.options) for pool in pools]
@@ -156,12 +173,12 @@ class EagerModel(LM):
         by_place: dict[int, str] = {}
         empty_votes = []
         for pool, voter, result in zip(pools, voters, results, strict=True):
-            mine = [request for request in pool.requests if request.rank == self._ranks.rank]
+            mine = [request for request in pool.requests if request.rank == self._eager.ranks.rank]
             empty_votes.append(0)
             for place, (request, tree) in enumerate(zip(mine, result.trees, strict=True)):
                 record = TreeRecord(tree.to_record() | tree_context(pool, result, place))
                 for said, sequence in zip(record["sequences"], tree.sequences, strict=True):
-                    said["token_chars"] = self._token_texts.lengths(sequence)
+                    said["token_chars"] = self._eager.token_texts.lengths(sequence)
                 sequences = tree.sequences
                 if voter is not None:
                     elected = elect(tree, record, voter)
@@ -180,19 +197,19 @@ class EagerModel(LM):
 
     def barrier(self) -> None:
         """Comes after the responses were handed out; takes those to padding back, which only ranks with less got."""
-        for instance in self._padded:
+        for instance in self._eager.padded:
             del instance.resps[instance.repeats or 1 :]
-        self._padded = []
-        self._ranks.meet(HARNESS)
+        self._eager.padded = []
+        self._eager.ranks.meet(HARNESS)
         super().barrier()
 
     def _judges(self, pools: Seq[Pool]) -> list[Judge | None]:
         """Each rank reads the labels of its own documents; they go to all, because any may grow any prompt."""
         judged = [pool for pool in pools if pool.options.strategy == "eager"]
         instances = [request.instance for pool in pools for request in pool.requests if request.instance is not None]
-        self._marks.texts(instances, {pool.task for pool in judged})
+        self._eager.marks.texts(instances, {pool.task for pool in judged})
         own = [read_labels(pool.docs, pool.options) for pool in judged]
-        by_rank = self._ranks.gather(own) if judged else []
+        by_rank = self._eager.ranks.gather(own) if judged else []
         judges = {}
         for number, pool in enumerate(judged):
             labels = {index: label for of_rank in by_rank for index, label in of_rank[number].items()}
@@ -201,19 +218,19 @@ class EagerModel(LM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The harness's own; of a task whose texts were made with labels these say so too."""
-        self._marks.loglikelihoods(requests)
+        self._eager.marks.loglikelihoods(requests)
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
 
     def _journals(self, pools: Seq[Pool]) -> Seq[PoolJournal]:
-        if self._journal is None:
+        if self._eager.given.journal is None:
             return [NO_JOURNAL] * len(pools)
         keys = [self._keys(pool) for pool in pools]
         about = [[{"task": prompt.task, "doc_id": prompt.doc_id} for prompt in pool.prompts] for pool in pools]
-        return open_for_pools(self._journal, keys, about, self._ranks)
+        return open_for_pools(self._eager.given.journal, keys, about, self._eager.ranks)
 
     def _keys(self, pool: Pool) -> list[str]:
-        eos_ids, thinking = self._decoding.eos_ids(pool.options), self._decoding.thinking(pool.options)
-        return [prompt_key(self._identity, prompt, pool.options, eos_ids, thinking) for prompt in pool.prompts]
+        eos_ids, thinking = self._eager.decoding.eos_ids(pool.options), self._eager.decoding.thinking(pool.options)
+        return [prompt_key(self._eager.identity, prompt, pool.options, eos_ids, thinking) for prompt in pool.prompts]
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness's model reports, and per pool: resolved options with the seed, the ledger, costs and speed.
@@ -222,22 +239,21 @@ class EagerModel(LM):
         the table, which its command prints last, stands how each pool was made. UsageError where figures were
         made with labels and do not say so.
         """
-        self._marks.check()
-        for task in dict.fromkeys(pool["task"] for pool in self._pools if pool["labels_used"]):
+        self._eager.marks.check()
+        for task in dict.fromkeys(pool["task"] for pool in self._eager.pools if pool["labels_used"]):
             log.warning("task %r was %s; its figures stand under filters named oracle", task, UPPER_BOUND)
-        if self._pools and _in_the_harness_command():
-            atexit.register(print, "\n".join(dict.fromkeys(map(settings, self._pools))))
+        print_below_the_table(map(settings, self._eager.pools))
         reported = getattr(super(), "get_model_info", dict)  # not every model of the harness reports something
         info: dict[str, Any] = reported()
-        own = {"version": __version__, "pools": self._pools, "truncated_prompts": self._truncated_prompts}
+        own = {"version": __version__, "pools": self._eager.pools, "truncated_prompts": self._eager.truncated_prompts}
         return info | {"eager": own}
 
     def _engine(self, options: Options, progress: Progress) -> PoolEngine:
         def on_step(engine: PoolEngine) -> None:
             progress.step(engine)
-            self._ranks.check()
+            self._eager.ranks.check()
 
-        return self._decoding.engine(options, on_step)
+        return self._eager.decoding.engine(options, on_step)
 
     def _text(self, sequence: Sequence, options: Options) -> str:
         """As the harness's models do it: all of it, or what follows the thinking part if a marker was given for it."""
@@ -253,23 +269,17 @@ class EagerModel(LM):
                 "on and the response is the first sequence's text",
                 *(pool.task, empty, len(pool.prompts), pool.options.verifier),
             )
-        if self._journal is not None and self.rank == 0:
+        if self._eager.given.journal is not None and self.rank == 0:
             log.info(
                 "journal %s: %d of %d prompts of %s and %d tokens were done and have been reused",
-                self._journal.folder,
+                self._eager.given.journal.folder,
                 result.prompts_reused,
                 len(pool.prompts),
                 pool.task,
                 result.totals.tokens_reused,
             )
-        thinking = self._decoding.thinking(pool.options)
-        self._pools.append(pool_record(pool, result, ranks, thinking, self._journal is not None))
-
-
-def _in_the_harness_command() -> bool:
-    """Whether this process is `lm_eval` itself, and not a program that calls the harness."""
-    program = Path(sys.argv[0])
-    return program.stem in ("lm_eval", "lm-eval") or (program.name, program.parent.name) == ("__main__.py", "lm_eval")
+        thinking = self._eager.decoding.thinking(pool.options)
+        self._eager.pools.append(pool_record(pool, result, ranks, thinking, self._eager.given.journal is not None))
 
 
 def _journal_folder(given: Any) -> str | None:

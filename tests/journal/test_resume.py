@@ -50,9 +50,9 @@ def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], li
     torch.manual_seed(model_args.pop("harness_seed", 1234))
     lm = EagerLM(**{"pretrained": "demo", "dtype": "float64"} | model_args)
     responses = [essence(by_document) for by_document in make_calls(lm, calls)]
-    if lm._journal is not None:
-        lm._journal.close()
-    return responses, lm._pools
+    if lm._eager.given.journal is not None:
+        lm._eager.given.journal.close()
+    return responses, lm._eager.pools
 
 
 @pytest.mark.parametrize("branching", ["top2", "systematic"])
@@ -158,7 +158,7 @@ def test_a_folder_that_other_machines_do_not_share_is_named(tmp_path):
 
 def test_none_is_no_journal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert EagerLM(pretrained="demo", journal="none")._journal is None
+    assert EagerLM(pretrained="demo", journal="none")._eager.given.journal is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -281,8 +281,8 @@ def test_a_journal_and_the_cache_of_the_harness_work_together(tmp_path):
         caching = CachingLM(lm, str(tmp_path / "cache.db"))
         readable = Call(2, repeats=3, gen_kwargs={"do_sample": None})  # the harness would read it from its cache
         made_here = [essence(by_document) for by_document in make_calls(caching, [readable])]
-        lm._journal.close()
-        return made_here, lm._pools[0]["journal"]["prompts_reused"]
+        lm._eager.given.journal.close()
+        return made_here, lm._eager.pools[0]["journal"]["prompts_reused"]
 
     first, _ = responses(seed=1)
     assert any(len(set(answered["texts"])) > 1 for answered in first[0].values())

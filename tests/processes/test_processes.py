@@ -46,7 +46,7 @@ def threshold_that_leaves_a_surplus(lm: EagerLM) -> float:
     for threshold in (1.8, 1.4, 1.0, 0.6, 2.2):
         for strategy in ("adapt", "eager"):
             make_calls(lm, [Call(7, gen_kwargs=gated(strategy, threshold))])
-        if all(len(pool["ledger"]["grants"]) > 1 for pool in lm._pools[-2:]):
+        if all(len(pool["ledger"]["grants"]) > 1 for pool in lm._eager.pools[-2:]):
             return threshold
     raise AssertionError("the demo model never leaves a surplus to share; take other problems")
 
@@ -65,7 +65,7 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     votes = {"strategy": "consistency", "verifier": "math", "branching": "systematic", "round_sequences": 1}
     calls.append(Call(7, gen_kwargs=gated("consistency", threshold) | votes))
     calls.append(Call(2, tasks=("one", "another"), gen_kwargs=gated("adapt", threshold)))
-    demo._pools.clear()
+    demo._eager.pools.clear()
     alone = make_calls(demo, calls)
     plans = {}
     for ranks in (2, 3):
@@ -74,7 +74,7 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
             plans[ranks].slow = {"1": SLOW_S}
             plans[ranks].collective_timeout_s = TIMEOUT_S
         assert run(plans[ranks], ranks) == [0] * ranks, log_of(plans[ranks], 0)
-    return Runs(calls, plans, alone, list(demo._pools))
+    return Runs(calls, plans, alone, list(demo._eager.pools))
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def main(plan: Plan) -> None:
     ModelRunner.decode = disturbed
     made = make_calls(lm, plan.calls) if lm.rank not in plan.absent else []
     lm.barrier()
-    written = {"calls": made, "pools": lm._pools, "rank": lm.rank, "steps": steps}
+    written = {"calls": made, "pools": lm._eager.pools, "rank": lm.rank, "steps": steps}
     Path(plan.out, f"rank{lm.rank}.json").write_text(json.dumps(written), encoding="utf-8")
 
 

@@ -79,7 +79,7 @@ def classify(texts: Sequence[str | None]) -> list[int | None]:
 
 
 def grown(lm: Any, options: Options, of: list[Prompt]) -> tuple[PoolResult, Any]:
-    engine = lm._decoding.engine(options)
+    engine = lm._eager.decoding.engine(options)
     return grow_pool(of, options, engine, correct, classify=classify), engine
 
 

@@ -77,7 +77,7 @@ def test_options_that_the_engine_cannot_serve_are_refused(
 def test_more_sequences_than_slots_are_only_refused_where_they_wait_for_each_other(served: EagerVLLM) -> None:
     (response,) = ask(served, strategy="parallel", max_sequences=70, temperature=1.0, max_gen_toks=3)
     assert len(response.tree["sequences"]) == 70
-    assert served._pools[-1]["engine"]["max_rows"] == 64
+    assert served._eager.pools[-1]["engine"]["max_rows"] == 64
 
 
 def test_a_prefix_cache_that_is_switched_off_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
