@@ -51,7 +51,7 @@ def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str
     [
         {"strategy": "parallel"},
         {"strategy": "adapt"},
-        {"strategy": "consistency", "verifier": "math", "branching": "systematic"},
+        {"strategy": "consistency", "verifier": "math"},
         {"strategy": "eager", "verifier": "math", "labels": ["234", 8]},
     ],
     ids=lambda options: options["strategy"],

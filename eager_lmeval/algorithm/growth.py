@@ -42,6 +42,10 @@ class Run:
         assert not gated or self.roots == 1, "a gated run has one root"
         assert gated == (self.copies is None), "roots stand for copies unless they are gated"
 
+    def begin(self, stopper: Stopper) -> Growth:
+        """The growth of this run, with nothing grown yet."""
+        return Growth(self, stopper)
+
 
 Itinerary = Generator[Run, None, None]
 """A prompt's runs one after another; each is in the prompt's tree when the next one is asked for."""
@@ -55,6 +59,9 @@ class Stopper(Protocol):
 
     def observe(self, prompt: Prompt, sequence: Sequence) -> None:
         """Called after each new token: follows the thinking part, and ends the sequence when that token ended it."""
+
+    def cut(self, sequence: Sequence) -> None:
+        """Ends a sequence where it stands, without an answer."""
 
 
 class Fork(NamedTuple):
@@ -77,6 +84,8 @@ class Growth:
         self.run = run
         self.sequences: list[Sequence] = []
         self.prefill_tokens = 0
+        self.wasted_tokens = 0
+        """Decoded, and taken off again."""
         self._stopper = stopper
         branching = run.branching
         self._gate = Gate(branching, run.entropies_so_far) if isinstance(branching, GateSettings) else None
@@ -100,6 +109,11 @@ class Growth:
     def live(self) -> list[Sequence]:
         """Those of its sequences that have begun and not ended."""
         return [sequence for sequence in self.sequences if not sequence.finish]
+
+    @property
+    def settled_time(self) -> int | None:
+        """When the vote of a race was settled, in its own time; None of all else."""
+        return None
 
     @property
     def done(self) -> bool:

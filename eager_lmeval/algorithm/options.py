@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.errors import UsageError, near_name
 
 __all__ = [
@@ -136,15 +137,13 @@ class Options(BaseModel):
     strategy: Literal["parallel", "init", "adapt", "eager", "consistency"] = "init"
     max_sequences: int = Field(32, ge=1)
     """M: the sequences a prompt may have in stage 1."""
-    round_sequences: OptionalInt = Field(None, ge=1)
-    """`consistency`: the sequences that a prompt may get in one round; none: a quarter of `max_sequences`."""
+    first_lanes: int = Field(8, ge=1)
+    """`consistency`: the sequences that every prompt gets, whatever they answer; rates are taken over them."""
     settled_at: float = Field(0.95, gt=0.5, lt=1)
-    """A vote is settled when its leader is the mode of the model's answers with this probability."""
-    signal: Literal["saturated", "unsettled"] = "saturated"
-    """`adapt`: who shares the surplus, prompts that reached `max_sequences` or those whose vote is not settled."""
+    """`consistency`: a vote is settled when its leader is the mode of the model's answers with this probability."""
     branching: Literal["top2", "systematic", "none"] = "systematic"
     """How sequences branch: `systematic` deals copies over the next-token distribution without bias, `top2` is the
-    paper's fork into the two most likely tokens, `none` (for `consistency`) grows independent roots."""
+    paper's fork into the two most likely tokens; `none` is what `consistency` resolves to."""
     fan_out: OptionalInt = Field(None, ge=2)
     """`systematic`: the most tokens that a sequence may split into at once; none: as many as it has copies."""
     entropy_threshold: float = Field(0.5, ge=0)
@@ -159,7 +158,6 @@ class Options(BaseModel):
     think_gate: bool = True
     """Whether a sequence stops branching after the marker; giving `think_end_token` switches it on."""
     threshold_decay: float = Field(0.8, gt=0, le=1)
-    reallocation: Literal["restart"] = "restart"
     extra_cap: Annotated[str, BeforeValidator(_extra_cap)] = "2M"
     """The most sequences that a prompt may be granted in stage 2: a number, or a multiple of M."""
     preset: Literal["default", "paper", "reference"] = "default"
@@ -190,14 +188,9 @@ class Options(BaseModel):
         return int(self.extra_cap)
 
     @property
-    def round_size(self) -> int:
-        """Sequences that a round of `consistency` may make of a prompt."""
-        return min(self.max_sequences, self.round_sequences or max(1, self.max_sequences // 4))
-
-    @property
-    def asks_whether_settled(self) -> bool:
-        """Whether a vote decides which prompts get more sequences."""
-        return self.strategy == "consistency" or (self.strategy == "adapt" and self.signal == "unsettled")
+    def race(self) -> RaceSettings:
+        """Of `consistency`."""
+        return RaceSettings(self.first_lanes, self.max_sequences, self.settled_at)
 
     @property
     def rows(self) -> int:
@@ -241,19 +234,12 @@ class Options(BaseModel):
                 "branching=systematic, the default, splits nothing at temperature 0: every root is one sequence; give "
                 "a temperature above 0, or add branching=top2, which forks at any temperature"
             )
-        if self.strategy == "consistency" and self.max_sequences > self.round_size and self.greedy:
-            found.append("strategy=consistency at temperature 0 makes all rounds alike: give a temperature above 0")
-        if self.strategy == "parallel" and self.max_sequences > 1 and self.greedy:
+        if self.strategy in ("parallel", "consistency") and self.max_sequences > 1 and self.greedy:
             found.append(
-                f"strategy=parallel at temperature 0 makes max_sequences={self.max_sequences} identical sequences: "
-                f"give a temperature above 0"
+                f"strategy={self.strategy} at temperature 0 makes up to max_sequences={self.max_sequences} identical "
+                f"sequences: give a temperature above 0"
             )
         return found
-
-
-_EXTEND = (
-    "reallocation=extend is not available yet; reallocation=restart, the paper's, is the one there is: leave it out"
-)
 
 
 def contradictions(*layers: Mapping[str, Any]) -> list[str]:
@@ -313,8 +299,9 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
         merged["think_gate"] = True
     if isinstance(merged.get("extra_cap"), Mapping):
         merged["extra_cap"] = merged["extra_cap"].get(merged.get("strategy"), "2M")
-    if merged.get("reallocation") == "extend":
-        raise UsageError(prefix + _EXTEND)
+    if merged.get("strategy") == "consistency":
+        _check_race(given, prefix)
+        merged["branching"] = "none"
     try:
         options = Options(**merged)
     except ValidationError as error:
@@ -348,6 +335,16 @@ def _check_branching(options: Options, given: Mapping[str, Any], prefix: str, co
             f"{prefix}preset={preset} is the paper's branching, top2, and branching={branching} is not: leave one of "
             f"them out"
         )
+
+
+def _check_race(given: Mapping[str, Any], prefix: str) -> None:
+    """A race is of independent sequences."""
+    for name in ("branching", "fan_out", "preset"):
+        if given.get(name) not in (None, "none", "default"):
+            raise UsageError(
+                f"{prefix}{name}={given[name]} does not go with strategy=consistency, whose sequences never branch: "
+                f"leave {name} out, or take strategy=init"
+            )
 
 
 def _check(options: Options, prefix: str) -> None:

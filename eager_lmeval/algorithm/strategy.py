@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eager_lmeval.algorithm.budget import share_surplus
-from eager_lmeval.algorithm.consistency import Classify, agreement
 from eager_lmeval.algorithm.growth import Itinerary, Run
+from eager_lmeval.algorithm.lanes import Classify, RaceRun
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.tree import Prompt, Tree
+from eager_lmeval.algorithm.tree import Sequence as SequenceOfTree
 
 __all__ = [
     "Judge",
+    "Race",
     "Standing",
     "Summary",
     "eligible",
@@ -38,8 +40,8 @@ class Summary(NamedTuple):
     correct: bool
     entropies: tuple[float, ...] = ()
     """Nats; only where the gate of stage 2 depends on them."""
-    agreement: float | None = None
-    """The probability that the vote's leader is the mode, where the options ask for it."""
+    settled_time: int | None = None
+    """When the vote of a race was settled."""
 
     def joined(self, other: Summary) -> Summary:
         return Summary(
@@ -48,68 +50,58 @@ class Summary(NamedTuple):
             self.tokens + other.tokens,
             self.correct or other.correct,
             self.entropies + other.entropies,
-            self.agreement if other.agreement is None else other.agreement,
+            self.settled_time if other.settled_time is None else other.settled_time,
         )
+
+
+class Race(NamedTuple):
+    """What a prompt's race needs to know that no option says (`lanes.RaceRun`)."""
+
+    classify: Classify
+    ended: Mapping[int, SequenceOfTree]
+    on_end: Callable[[SequenceOfTree], object]
 
 
 class Standing(NamedTuple):
     """What a reader of a tree has to know of how its strategy went."""
 
     rate_roots: int | None
-    """The first roots, made whatever had been found: the weighted pass rate is taken over them (SPEC 6). None: all."""
-    rounds: int | None = None
-    """Rounds of stage 1, where a vote decided how many."""
+    """The first roots, made whatever had been found: rates are taken over them (SPEC 5, 6). None: all."""
     settled: bool | None = None
-    """Whether the vote was settled when stage 1 ended, where that was asked."""
+    """Whether the vote of a race was settled."""
+    settled_time: int | None = None
+    """When it was, in tokens."""
 
 
-def first_stage(part: Tree, options: Options, roots: int = 0, classify: Classify | None = None) -> Itinerary:
+def first_stage(part: Tree, options: Options, roots: int = 0, race: Race | None = None) -> Itinerary:
     """Stage 1 of a prompt, grown into ``part``.
 
-    One root, or for `parallel` what the prompt lacks of M roots beyond ``roots``; for `consistency` root after root
-    until the vote is settled, which ``classify`` is for.
+    One root, or for `parallel` what the prompt lacks of M roots beyond ``roots``; for `consistency` a ``race``.
     """
     if options.strategy == "parallel":
         yield Run(part.prompt, first_root=roots, roots=options.max_sequences - roots)
     elif options.strategy == "consistency":
-        assert classify is not None, "strategy consistency has a vote"
-        yield from _rounds(part, options, classify)
+        assert race is not None, "strategy consistency has a vote"
+        yield RaceRun(part.prompt, may_continue=True, settings=options.race, **race._asdict())
     else:
         yield grow_root(part.prompt, options, options.max_sequences)
 
 
-def _rounds(part: Tree, options: Options, classify: Classify) -> Itinerary:
-    left = options.max_sequences
-    while left and (not part.sequences or agreement(part, classify) < options.settled_at):
-        number = min(options.round_size, left)
-        left -= number
-        so_far = part.entropies() if options.dynamic_percentile is not None else ()
-        yield grow_root(part.prompt, options, number, part.num_roots, entropies_so_far=so_far, may_continue=bool(left))
-
-
 def grow_root(prompt: Prompt, options: Options, number: int, first_root: int = 0, **more: Any) -> Run:
-    """One new root that may become ``number`` sequences; under `none`, which never branches, so many roots.
-
-    ``more`` are further arguments of `Run`.
-    """
-    if options.branching == "none":
-        return Run(prompt, first_root, roots=number, **more)
+    """One new root that may become ``number`` sequences; ``more`` are further arguments of `Run`."""
     if options.branching == "systematic":
         return Run(prompt, first_root, copies=number, branching=options.splits, **more)
     return Run(prompt, first_root, copies=None, branching=options.gate(cap=number), **more)
 
 
-def summarize(tree: Tree, options: Options, judge: Judge | None = None, classify: Classify | None = None) -> Summary:
-    """Stage 1 of a prompt, or as much of it as is here.
-
-    ``judge`` is asked by `eager` alone, ``classify`` where the options ask whether the vote is settled.
-    """
+def summarize(tree: Tree, options: Options, judge: Judge | None = None) -> Summary:
+    """Stage 1 of a prompt, or as much of it as is here. ``judge`` is asked by `eager` alone."""
     summary = Summary(
         tree.num_sequences,
         tree.num_roots,
         tree.tokens,
         correct=options.strategy == "eager" and judge is not None and judge(tree),
-        agreement=agreement(tree, classify) if options.asks_whether_settled and classify is not None else None,
+        settled_time=tree.settled_time,
     )
     if options.dynamic_percentile is not None and eligible([summary], options):
         return summary._replace(entropies=tuple(tree.entropies()))
@@ -118,20 +110,14 @@ def summarize(tree: Tree, options: Options, judge: Judge | None = None, classify
 
 def standing(first: Summary, options: Options) -> Standing:
     """Of a prompt whose stage 1 this is."""
-    in_rounds = options.strategy == "consistency"
-    one_round = options.round_size if in_rounds and options.branching == "none" else 1
-    return Standing(
-        rate_roots=one_round if in_rounds or (options.strategy != "parallel" and options.branching != "top2") else None,
-        rounds=-(-first.roots // one_round) if first.agreement is not None else None,
-        settled=first.agreement >= options.settled_at if first.agreement is not None else None,
-    )
+    if options.strategy == "consistency":
+        settled = first.settled_time is not None
+        return Standing(min(options.first_lanes, options.max_sequences), settled, first.settled_time)
+    return Standing(rate_roots=1 if options.strategy != "parallel" and options.branching != "top2" else None)
 
 
 def eligible(first: Sequence[Summary], options: Options) -> list[int]:
     """Places of the prompts that may get of the surplus, in the order in which a remainder goes round."""
-    if options.asks_whether_settled:
-        doubts = {place: summary.agreement or 0.0 for place, summary in enumerate(first)}
-        return sorted((place for place, sure in doubts.items() if sure < options.settled_at), key=doubts.__getitem__)
     saturated = [summary.sequences >= options.max_sequences for summary in first]
     if options.strategy == "adapt":
         return [place for place, full in enumerate(saturated) if full]

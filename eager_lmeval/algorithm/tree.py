@@ -9,13 +9,14 @@ from typing import Any, Literal
 __all__ = ["UNCERTAIN_NATS", "FinishReason", "Path", "Prompt", "Sequence", "Tree", "parent_path"]
 
 Path = tuple[int, ...]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "cut"]
 
-RECORD_FORMAT = 2
-"""Version of the JSON record of a tree. 2 added ``copies``, and what a run's strategy says of the tree."""
+RECORD_FORMAT = 3
+"""Version of the JSON record of a tree. 2 added ``copies``, and what a run's strategy says of the tree; 3 sequences
+that were cut, and when those of a race started."""
 UNCERTAIN_NATS = 0.1
 """The entropy from which on a position's two largest probabilities are kept, for forecasts of other thresholds."""
-READABLE_FORMATS = (1, 2)
+READABLE_FORMATS = (1, 2, 3)
 """The versions that readers know; what an older one lacks stands for a tree without copies."""
 
 
@@ -56,6 +57,8 @@ class Sequence:
     weight: float = 1.0
     """Its share of its root: the product of the fork probabilities along the path, or its share of the root's copies.
     The weights of one root's sequences sum to 1 (SPEC 6)."""
+    start: int | None = None
+    """When it started, in tokens of its race (SPEC 5); None outside a race."""
     finish: FinishReason | None = None
     text: str = ""
     answer_at: int | None = 0
@@ -124,6 +127,8 @@ class Tree:
     sequences: list[Sequence] = field(default_factory=list)
     prefill_tokens: int = 0
     """Prompt and prefix tokens pushed through the model without being decoded."""
+    settled_time: int | None = None
+    """When the vote of its race was settled, in tokens (SPEC 5); None where it was not, and outside a race."""
 
     @property
     def num_roots(self) -> int:
@@ -200,6 +205,7 @@ class Tree:
                     "text": sequence.text,
                     "answer_at": sequence.answer_at,
                     "finish": sequence.finish,
+                    **({} if sequence.start is None else {"start": sequence.start}),
                     "num_tokens": len(sequence.tokens),
                     "branch_at": sequence.branch_at,
                     "branch_entropy": sequence.branch_entropy,

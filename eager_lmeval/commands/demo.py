@@ -32,7 +32,7 @@ class Design(NamedTuple):
 
     strategy: str
     branching: str | None = None
-    """None for `parallel`, which does not."""
+    """None for `parallel` and `consistency`, which do not."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ DESIGNS = (
     Design("init", "top2"),
     Design("eager", "top2"),
     Design("init", "systematic"),
-    Design("consistency", "systematic"),
+    Design("consistency"),
 )
 """The baseline, the paper's two, and what is this project's own."""
 

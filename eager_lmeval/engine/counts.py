@@ -48,7 +48,7 @@ class EngineCounts(_Counts):
     forks: int = 0
     parked: int = 0
     wasted_tokens: int = 0
-    """Decoded ahead of what was decided, and thrown away: on vLLM."""
+    """Decoded ahead of what was decided, and thrown away: on vLLM, and of roots that ran ahead in their race."""
     out_of_memory: int = 0
     rows_used: int = 0
     rows_offered: int = 0

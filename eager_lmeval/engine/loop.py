@@ -13,7 +13,7 @@ Who owns what between two steps::
     parked     rows that found no place, as snapshots                       rows for them are free: for all of a
                                                                             growth in lockstep, for one otherwise
     prefix     a tenant's prompt: snapshot and first logits                 its last root has started, and no
-                                                                            further run on the prompt may follow
+                                                                            further run or root may follow
     intake     prefilled prompts that were not admitted yet                 admitted
 
 A growth in lockstep (behind a gate) is parked as a whole or not at all; the rows of any other come and go singly. When
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as Seq
 from itertools import groupby
 from typing import Any, TypeVar
@@ -132,7 +132,7 @@ class Engine:
             if not rows:
                 del self._parked[age]
         while self.in_use < self.limit and (self._rooting or self._next_prompt()):
-            if self.in_use < self.limit:  # a prefill that found too little memory has lowered the limit
+            if self._rooting and self.in_use < self.limit:  # a prefill may have lowered the limit
                 self._start_root(self._rooting[0])
 
     def _fit(self, layout: Seq[Placed]) -> None:
@@ -162,7 +162,7 @@ class Engine:
         row.first_logits = tenant.prefix.logits
         self._incoming.append(Placed(tenant.prefix.snapshot, row))
         if not growth.waiting_roots:
-            self._rooting.popleft()
+            self._rooting.remove(tenant)
             if not growth.run.may_continue:
                 tenant.prefix = None
 
@@ -174,7 +174,7 @@ class Engine:
         if taken is None:
             return False
         run, prefix = taken
-        growth = Growth(run, self._stopper)
+        growth = run.begin(self._stopper)
         growth.prefill_tokens = len(run.prompt.token_ids)
         self._enter(growth, prefix)
         return True
@@ -192,8 +192,12 @@ class Engine:
             self._shrink(reason)
 
     def _enter(self, growth: Growth, prefix: Prefix) -> None:
-        self._rooting.append(Tenant(growth, self._admitted, prefix))
+        tenant = Tenant(growth, self._admitted, prefix)
         self._admitted += 1
+        if growth.done:  # a race whose roots were all known
+            self._finish(tenant)
+        else:
+            self._rooting.append(tenant)
 
     def _row(self, tenant: Tenant, sequence: Sequence) -> Row:
         prompt = tenant.growth.run.prompt
@@ -260,11 +264,21 @@ class Engine:
         left = [placed for placed in stepped if placed.row.sequence.finish is None]
         self._ended += len(stepped) - len(left)
         self._ended_positions += sum(placed.row.need for placed in stepped if placed.row.sequence.finish is not None)
+        self._leave_parked(tenants)
         self._fit(left)
         self._relocate(self._park_youngest(left))
         for tenant in tenants.values():
             if tenant.growth.done:
                 self._finish(tenant)
+            elif tenant.growth.waiting_roots and tenant not in self._rooting:
+                self._rooting = deque(sorted([*self._rooting, tenant], key=lambda one: one.age))
+
+    def _leave_parked(self, tenants: Collection[int]) -> None:
+        """Parked rows of these tenants that were cut have no need of a place any more."""
+        for age in self._parked.keys() & tenants:
+            self._parked[age] = [placed for placed in self._parked[age] if placed.row.sequence.finish is None]
+            if not self._parked[age]:
+                del self._parked[age]
 
     def _park_youngest(self, layout: list[Placed]) -> list[Placed]:
         """Parks rows, the youngest growths' first, until the rest fits, or is one growth in lockstep."""
@@ -304,12 +318,13 @@ class Engine:
             self.rows += closed
 
     def _finish(self, tenant: Tenant) -> None:
+        self.stats.wasted_tokens += tenant.growth.wasted_tokens
         follow_up = self._source.finished(tenant.growth)
         self._intake.look_again()
         if follow_up is not None:
             assert tenant.prefix is not None, "a further run needs the prompt's prefix"
             assert follow_up.prompt is tenant.growth.run.prompt, "a further run is on the same prompt"
-            self._enter(Growth(follow_up, self._stopper), tenant.prefix)
+            self._enter(follow_up.begin(self._stopper), tenant.prefix)
 
     # Memory. What is done about an error is done after its handler: the error holds what the failed pass had allocated.
 

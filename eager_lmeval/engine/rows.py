@@ -14,7 +14,7 @@ from eager_lmeval.engine.runner import Prefix, Slot, length_class
 __all__ = ["Placed", "Row", "Tenant", "by_class", "by_tenant", "close_gaps", "youngest"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Tenant:
     """A growth in the engine. ``age`` is its place in the order of admission; the oldest is never parked."""
 

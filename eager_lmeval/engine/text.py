@@ -55,6 +55,12 @@ class TextStopper:
         if sequence.finish is not None:
             self._set_text(sequence, stop_at)
 
+    def cut(self, sequence: Sequence) -> None:
+        sequence.finish = "cut"
+        sequence.text = self._decode(sequence.tokens)
+        sequence.answer_from = sequence.answer_at = None
+        sequence.thought_ended = False
+
     def _follow_thinking(self, sequence: Sequence) -> None:
         if self._thinking is None:
             return

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ IRRELEVANT = frozenset(
 )
 """Arguments that change no answer to a given list of token ids."""
 
-NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay", "reallocation", "signal"})
+NOT_OF_STAGE_1 = frozenset({"extra_cap", "threshold_decay"})
 """Options of stage 2. How much is granted, and how θ falls then, stands in the name of the part."""
 NOT_OF_A_TREE = frozenset(
     {
         *("max_rows", "preset", "label", "verifier", "respond", "do_sample", "max_gen_toks", "think_end_token"),
-        *("round_sequences", "settled_at"),  # but of `consistency`
+        *("first_lanes", "settled_at"),  # but of `consistency`
     }
 )
 """What changes no sequence: labels and votes decide grants; or what stands in the key as what it resolves to."""
@@ -53,7 +54,7 @@ OF_BRANCHING = frozenset(
         *("count", "branch_window", "dynamic_percentile"),
     }
 )
-"""What roots of `parallel` do not depend on."""
+"""What independent roots do not depend on."""
 ONCE_AN_OPTION = {"tie_margin": "auto"}
 """What keys of earlier releases hold besides, so that their journals go on serving."""
 SAMPLED = 64
@@ -109,14 +110,10 @@ def prompt_key(
     `init`, `adapt` and `eager` is one tree, and a root of `parallel` is the same whatever M is.
     """
     chosen = ONCE_AN_OPTION | options.model_dump(mode="json", exclude=set(NOT_OF_STAGE_1 | NOT_OF_A_TREE))
-    if options.strategy == "consistency":
-        chosen |= {
-            "verifier": options.verifier,
-            "round_sequences": options.round_size,
-            "settled_at": options.settled_at,
-        }
-    elif options.strategy == "parallel":
+    if options.strategy in ("parallel", "consistency"):
         chosen = {name: value for name, value in chosen.items() if name not in OF_BRANCHING}
+        if options.strategy == "consistency":
+            chosen |= {"verifier": options.verifier} | asdict(options.race)
     else:
         chosen["strategy"] = "one root"
     chosen |= {name: None for name, off in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0)) if chosen[name] == off}

@@ -44,6 +44,8 @@ class Record(NamedTuple):
 
     sequences: list[Sequence]
     prefill_tokens: int
+    settled_time: int | None = None
+    """Of a race, when its vote was settled."""
 
 
 def fingerprint(what: Mapping[str, Any]) -> str:
@@ -115,7 +117,7 @@ class Journal:
                                 others += "key" in data
                                 continue
                             packed = _Packed.model_validate(data)
-                            record = Record(_unpack(packed), packed.prefill_tokens)
+                            record = Record(_unpack(packed), packed.prefill_tokens, packed.settled_time)
                         except ValueError:
                             bad.append(number)
                             continue
@@ -143,6 +145,7 @@ class Journal:
             "part": part,
             **prompt,
             "prefill_tokens": grown.prefill_tokens,
+            **({} if grown.settled_time is None else {"settled_time": grown.settled_time}),
             "sequences": [_pack(sequence) for sequence in grown.sequences],
         }
         try:
@@ -185,6 +188,7 @@ class _Packed(BaseModel):
     key: str
     part: str
     prefill_tokens: int = Field(ge=0)
+    settled_time: int | None = None
     sequences: list[Sequence] = Field(min_length=1)
 
 

@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["ROUNDS", "TREE", "fits", "grant_part", "roots_part", "successive_roots"]
+__all__ = ["RACE", "TREE", "fits", "grant_part", "roots_part", "single_roots", "successive_roots"]
 
 TREE = "tree"
 """Stage 1 of a prompt: one root and what branched off it."""
-ROUNDS = "rounds"
-"""Stage 1 of `consistency`: root after root until the vote was settled."""
+RACE = "race"
+"""Stage 1 of `consistency`: all roots of a race that is over. Until it is, each root that has ended is a part of its
+own, as a root of `parallel` is."""
 
 
 def roots_part(first: int, roots: int) -> str:
-    """Stage 1 of `parallel`, or some of it: roots ``first`` … ``first + roots − 1``."""
+    """Stage 1 of `parallel`, or some of it, or of a race: roots ``first`` … ``first + roots − 1``."""
     return f"roots {first}+{roots}"
 
 
@@ -29,7 +30,7 @@ def fits(part: str, paths: Sequence[tuple[int, ...]]) -> bool:
     roots = [path[0] for path in paths if len(path) == 1]
     if part == TREE:
         return roots == [0]
-    if part == ROUNDS:
+    if part == RACE:
         return roots == list(range(len(roots))) != []
     if span := _span(part):
         return list(paths) == [(root,) for root in range(span.first, span.first + span.roots)]
@@ -48,6 +49,12 @@ def successive_roots(parts: Iterable[str], wanted: int) -> Iterator[tuple[str, i
         take = min(longest.roots, wanted - have)
         yield spans[longest], take
         have += take
+
+
+def single_roots(parts: Iterable[str]) -> dict[int, str]:
+    """By number: the parts that hold one root alone."""
+    spans = {part: span for part in parts if (span := _span(part))}
+    return {span.first: part for part, span in spans.items() if span.roots == 1}
 
 
 class _Span(NamedTuple):

@@ -206,7 +206,7 @@ def _lowered(asked: int) -> str:
 def _unseen(options: Options, texts: int) -> list[str]:
     """Where an option cannot do what it seems to, because the task reads no more than the texts of a document."""
     found = []
-    if texts > 1 and options.strategy == "adapt" and not options.asks_whether_settled:
+    if texts > 1 and options.strategy == "adapt":
         found.append(
             f"strategy=adapt does what init does: its second stage is for documents that have all of their {texts} "
             f"sequences, and the task reads no more than {texts} texts of one"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from eager_lmeval.algorithm import strategy
 from eager_lmeval.algorithm.budget import Ledger, surplus
-from eager_lmeval.algorithm.consistency import Classify
+from eager_lmeval.algorithm.lanes import Classify
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.strategy import Judge, Standing, Summary
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
 from eager_lmeval.engine.counts import TreeCounts
-from eager_lmeval.journal.parts import ROUNDS, TREE, grant_part, roots_part, successive_roots
+from eager_lmeval.journal.parts import RACE, TREE, grant_part, roots_part, single_roots, successive_roots
 from eager_lmeval.journal.pool_journal import NO_JOURNAL, PoolJournal
 from eager_lmeval.pools.stage import Stage, Work
 from eager_lmeval.processes.ranks import ALONE, Ranks
@@ -82,13 +82,29 @@ def grow_pool(
 
 def grow_pools(runs: Seq[PoolRun], ranks: Ranks) -> list[PoolResult]:
     """Stage 1 of all pools, one exchange, stage 2 of all pools, one delivery: ranks wait for each other twice."""
-    for run in runs:
-        run.grow_first()
+    for run, ended in zip(runs, _ended_roots(runs, ranks), strict=True):
+        run.grow_first(ended)
     gathered = ranks.gather([run.summaries() for run in runs])
     for pool, run in enumerate(runs):
         run.grow_second([of_rank[pool] for of_rank in gathered])
     received = ranks.deliver([[run.parcel(rank) for run in runs] for rank in range(ranks.size)])
     return [run.result([of_rank[pool] for of_rank in received]) for pool, run in enumerate(runs)]
+
+
+EndedRoots = dict[int, dict[int, Sequence]]
+"""By place and root: those that have ended in races that have not."""
+
+
+def _ended_roots(runs: Seq[PoolRun], ranks: Ranks) -> list[EndedRoots]:
+    """What all ranks have read of unfinished races, by pool; each race goes on where the queue puts it."""
+    if not any(run.unfinished_races for run in runs):
+        return [{} for _ in runs]
+    found: list[EndedRoots] = [{} for _ in runs]
+    for of_rank in ranks.gather([run.read_ended_roots() for run in runs]):
+        for of_pool, read in zip(found, of_rank, strict=True):
+            for place, roots in read.items():
+                of_pool.setdefault(place, {}).update(roots)
+    return found
 
 
 class PoolRun:
@@ -113,7 +129,7 @@ class PoolRun:
     ) -> None:
         """``visible``: how many sequences of a prompt anything can see; None: all."""
         assert options.strategy != "eager" or judge is not None, "strategy eager has a judge"
-        assert not options.asks_whether_settled or classify is not None, "what asks for a vote has classes"
+        assert options.strategy != "consistency" or classify is not None, "a race has classes of answers"
         self._prompts = prompts
         self._options = options
         self._engine = engine
@@ -129,13 +145,35 @@ class PoolRun:
         self._reused: set[int] = set()
         self._tokens_reused = 0
         self._spent = 0
+        self._ended: EndedRoots = {}
         self._ledger: Ledger
         self._first: list[Summary]
         self.seconds = 0.0
         """Wall time of this rank's work, without waiting for others."""
 
-    def grow_first(self) -> None:
-        """Grows what the journal does not have of stage 1."""
+    @property
+    def unfinished_races(self) -> dict[int, dict[int, str]]:
+        """The journal's parts of races of which it does not have the end, by place and root; the same on all ranks."""
+        if self._options.strategy != "consistency":
+            return {}
+        parts = {place: self._journal.parts(place) for place in range(len(self._prompts))}
+        roots = {place: single_roots(of) for place, of in parts.items() if RACE not in of}
+        return {place: of for place, of in roots.items() if of}
+
+    def read_ended_roots(self) -> EndedRoots:
+        """Those of `unfinished_races` that this rank has read."""
+        return {
+            place: {
+                root: self._journal.load(place, part).sequences[0]
+                for root, part in roots.items()
+                if self._journal.parts(place)[part] == self._ranks.rank
+            }
+            for place, roots in self.unfinished_races.items()
+        }
+
+    def grow_first(self, ended: EndedRoots | None = None) -> None:
+        """Grows what the journal does not have of stage 1; ``ended`` is what all ranks have of unfinished races."""
+        self._ended = ended or {}
         work, most = [], 0
         for place, prompt in enumerate(self._prompts):
             if self._options.strategy == "parallel":
@@ -145,21 +183,29 @@ class PoolRun:
                     roots == self._options.max_sequences,
                 )
             else:
-                roots, name = 0, ROUNDS if self._options.strategy == "consistency" else TREE
+                roots, name = 0, RACE if self._options.strategy == "consistency" else TREE
                 done = self._reuse(place, name) is not None
             if not done:
                 part = Tree(prompt)
-                itinerary = strategy.first_stage(part, self._options, roots, self._classify)
+                itinerary = strategy.first_stage(part, self._options, roots, self._race(place))
                 work.append(Work(place, name, part, itinerary))
                 most += self._options.max_sequences - roots
         self._run(1, work, most)
 
     def summaries(self) -> dict[int, Summary]:
         """Stage 1 of what this rank holds, by place."""
-        return {
-            place: strategy.summarize(tree, self._options, self._judge, self._classify)
-            for place, tree in self._here.items()
-        }
+        return {place: strategy.summarize(tree, self._options, self._judge) for place, tree in self._here.items()}
+
+    def _race(self, place: int) -> strategy.Race | None:
+        """What the race of a prompt needs, where there is one."""
+        if self._classify is None:
+            return None
+        ended = self._ended.get(place, {})
+
+        def keep(sequence: Sequence) -> None:
+            self._journal.keep(place, roots_part(sequence.path[0], 1), Tree(self._prompts[place], [sequence]))
+
+        return strategy.Race(self._classify, ended, keep)
 
     def grow_second(self, summaries: Iterable[Mapping[int, Summary]]) -> None:
         """Shares the surplus by all ranks' summaries, and grows what was granted."""
@@ -221,7 +267,8 @@ class PoolRun:
             reused |= parcel.reused
             for place, sequences, prefill_tokens in parcel.grown:
                 _join(mine[place], sequences, prefill_tokens)
-        for tree in mine.values():
+        for place, tree in mine.items():
+            tree.settled_time = self._first[place].settled_time
             tree.check_integrity()
         ledger = self._ledger.with_spent(totals.spent)
         ledger.check_balance()
@@ -249,7 +296,9 @@ class PoolRun:
             return 0
         record = self._journal.load(place, part)
         sequences = record.sequences[:most]
-        _join(self._here.setdefault(place, Tree(self._prompts[place])), sequences, record.prefill_tokens)
+        tree = self._here.setdefault(place, Tree(self._prompts[place]))
+        _join(tree, sequences, record.prefill_tokens)
+        tree.settled_time = record.settled_time
         self._reused.add(place)
         self._tokens_reused += sum(sequence.own_tokens for sequence in sequences)
         return len(sequences)
@@ -289,8 +338,18 @@ class PoolRun:
         self._journal.keep(work.place, work.name, work.part)
         tree = self._here.setdefault(work.place, Tree(work.part.prompt))
         _join(tree, work.part.sequences, work.part.prefill_tokens)
+        if work.name == RACE:
+            tree.settled_time = work.part.settled_time
+            self._count_reused(work)
         if self._watcher:
             self._watcher.prompt_done(work.part, done)
+
+    def _count_reused(self, work: Work) -> None:
+        """Of a race that has ended: the roots that an earlier run had decoded."""
+        if ended := self._ended.get(work.place):
+            self._reused.add(work.place)
+            known = (sequence for sequence in work.part.sequences if sequence.path[0] in ended)
+            self._tokens_reused += sum(sequence.own_tokens for sequence in known)
 
 
 def _join(tree: Tree, sequences: Seq[Sequence], prefill_tokens: int) -> None:

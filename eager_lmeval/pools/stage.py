@@ -44,6 +44,7 @@ class Stage:
         work = self._started[id(growth.run.prompt)]
         work.part.sequences += growth.sequences
         work.part.prefill_tokens += growth.prefill_tokens
+        work.part.settled_time = growth.settled_time
         following = next(work.itinerary, None)
         if following is None:
             del self._started[id(growth.run.prompt)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eager_lmeval.algorithm.consistency import Classify
+from eager_lmeval.algorithm.lanes import Classify
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.algorithm.tree import Tree
 from eager_lmeval.errors import UsageError
@@ -21,11 +21,10 @@ def get_voter(task: str, options: Options) -> Verifier | None:
 
 
 def get_classify(task: str, options: Options) -> Classify | None:
-    """Which answers are equal, for options that ask whether a vote is settled. UsageError if that cannot be told."""
-    if not options.asks_whether_settled:
+    """Which answers are equal, for a race. UsageError if that cannot be told."""
+    if options.strategy != "consistency":
         return None
-    asking = "strategy=consistency" if options.strategy == "consistency" else "signal=unsettled"
-    verifier = _without_label(task, options, asking)
+    verifier = _without_label(task, options, "strategy=consistency")
 
     def classify(answers: Sequence[str | None]) -> list[int | None]:
         return [graded.answer_class for graded in verifier.grade(answers, None)]

@@ -54,7 +54,8 @@ class LoggedSequence(TypedDict):
     text: str
     answer_at: NotRequired[Count | None]
     weight: Annotated[Finite, Field(ge=0, le=1.001)]
-    finish: NotRequired[Literal["stop", "length"] | None]
+    start: NotRequired[Count]
+    finish: NotRequired[Literal["stop", "length", "cut"] | None]
     num_tokens: NotRequired[Count | None]
     branch_at: NotRequired[Count | None]
     branch_entropy: NotRequired[Nats | None]
@@ -88,6 +89,7 @@ class LoggedTree(TypedDict):
     rate_roots: NotRequired[Count | None]
     rounds: NotRequired[Count | None]
     settled: NotRequired[bool | None]
+    settled_time: NotRequired[Count | None]
     seed: NotRequired[int]
 
 

@@ -62,7 +62,8 @@ _IN_TABLE = ("pass@max", "cons_w@max", "pass_rate_w", "tokens", "sequences")
 _MOST_ROWS = 10
 
 _VOTED = ("settled", "rounds")
-"""What there is of documents whose vote decided how many sequences they got: was it settled, in how many rounds."""
+"""What there is of documents whose vote decided how many sequences they got: was it settled; up to release 0.1, in how
+many rounds."""
 
 _CLUSTER = "clusters"
 """Of a document the name of its cluster, where the rules name a column; of a task how many there are."""
@@ -155,7 +156,7 @@ def metrics(rules: Rules) -> dict[str, Metric]:
     table += [Metric(name, _amount, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in COSTS]
     table += [Metric(name, _common) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")]
-    table += [Metric("settled", mean), Metric("rounds", mean)]
+    table += [Metric("settled", mean), Metric("cut_rate", mean), Metric("rounds", mean)]
     table += [Metric("unscored", _count), Metric(_CLUSTER, _count_names)]
     table += [Metric("labels_used", max), Metric("verifier_note", _common_notes)]
     return {metric.name: metric for metric in table}
@@ -223,6 +224,8 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "branches": float(record["num_branches"]),
     }
     finishes = [sequence.get("finish") for sequence in sequences]
+    ended = [vote for vote, finish in zip(votes, finishes, strict=False) if finish != "cut"]
+    ends = [finish for finish in finishes if finish != "cut"]
     variances = _variances(votes, drawn, record, rules) if is_scored else {}
     values: dict[str, Any] = {}
     for name, value in at_worst.items():
@@ -238,8 +241,8 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         **{f"scored@{k}": float(len(drawn) >= k) for k in _ks(record, rules)},
         **({_CLUSTER: str(doc.get(rules.cluster))} if rules.cluster is not None else {}),
         "tie_rate": float(is_tied([vote._replace(weight=1.0) for vote in votes])) if is_scored else math.nan,
-        "no_answer_rate": share([vote.answer is None for vote in votes]),
-        "truncation_rate": math.nan if None in finishes else share([finish == "length" for finish in finishes]),
+        "no_answer_rate": share([vote.answer is None for vote in ended]),
+        "truncation_rate": math.nan if None in ends else share([finish == "length" for finish in ends]),
         "timeout_rate": share([grade.timed_out for grade in graded]),
         "failure_rate": share([grade.failed for grade in graded]),
         **costs,
@@ -250,6 +253,7 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "temperature": _number(record.get("temperature")),
         "labels_used": float(record["labels_used"]),
         **{name: float(record[name]) for name in _VOTED if record.get(name) is not None},
+        **({"cut_rate": share([finish == "cut" for finish in finishes])} if is_race(record) else {}),
         **({"verifier_note": _notes(graded)} if doc["eager"]["verifier"] == "code" else {}),
     }
 
@@ -263,14 +267,14 @@ def _scores(votes: Sequence[Vote], record: Mapping[str, Any], rules: Rules) -> d
         for vote, sequence in zip(votes, record["sequences"], strict=False)
         if rate_roots is None or sequence["path"][0] < rate_roots
     ]
+    drawn = _independent(equal, record)
     scores = {
         "pass@max": pass_at_max(votes),
         "cons@max": consensus(equal, rules.tie) if votes else math.nan,
-        "pass_rate": pass_rate(equal),
+        "pass_rate": pass_rate(drawn or equal),
         "pass_rate_w": pass_rate(of_rate),
         "cons_w@max": consensus(votes, rules.tie) if votes else math.nan,
     }
-    drawn = _independent(equal, record)
     n, c = len(drawn), sum(vote.correct for vote in drawn)
     for k in _ks(record, rules):
         scores[f"pass@{k}"] = pass_at_k(n, c, k)
@@ -287,7 +291,8 @@ def _variances(
     if not drawn:
         return {}
     rate = pass_at_k_variance(n, c, 1)
-    vote = consensus_variance(votes, len(votes), rules.tie)
+    # How many votes there are depends on the votes themselves in a race, so its variance is not that of so many draws.
+    vote = math.nan if is_race(record) else consensus_variance(votes, len(votes), rules.tie)
     variances = {"pass_rate": rate, "pass_rate_w": rate, "cons@max": vote, "cons_w@max": vote}
     for k in _ks(record, rules):
         variances[f"pass@{k}"] = pass_at_k_variance(n, c, k)
@@ -299,12 +304,17 @@ def _variances(
 def _ks(record: Mapping[str, Any], rules: Rules) -> list[int]:
     """The k that are asked for and that a document could reach."""
     most = record.get("max_sequences", len(record["sequences"]))
+    if is_race(record):
+        most = min(most, record.get("rate_roots") or most)
     return [k for k in rules.ks if k <= most] if draws_are_independent(record) else []
 
 
 def _independent(votes: Sequence[Vote], record: Mapping[str, Any]) -> Sequence[Vote]:
-    """The votes of independent draws; none of a tree's are."""
-    return votes if draws_are_independent(record) else []
+    """The votes of independent draws: none of a tree's are, and of a race its first lanes'. The others of a race are
+    the shorter ones (SPEC 5)."""
+    if not draws_are_independent(record):
+        return []
+    return votes[: record.get("rate_roots")] if is_race(record) else votes
 
 
 def _is_undecided(doc: Mapping[str, Any], grade: Graded) -> bool:
@@ -321,9 +331,14 @@ def _if_right(votes: Sequence[Vote], undecided: Sequence[bool]) -> list[Vote]:
     ]
 
 
+def is_race(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of a race (SPEC 5); up to release 0.1, `consistency` grew trees in rounds."""
+    return record.get("strategy") == "consistency" and record.get("rounds") is None
+
+
 def draws_are_independent(record: Mapping[str, Any]) -> bool:
-    """Whether a record's sequences are independent draws, as pass@k and cons@k need them: no tree's are."""
-    return record.get("strategy", "none") in ("none", "parallel")
+    """Whether a record holds independent draws, as pass@k and cons@k need them: no tree's are, a race's first are."""
+    return record.get("strategy", "none") in ("none", "parallel") or is_race(record)
 
 
 def warn_of_dependent_draws(task: str, trees: Sequence[Mapping[str, Any]], rules: Rules) -> None:
@@ -351,8 +366,11 @@ def verifier_of(doc: Mapping[str, Any]) -> Verifier:
 
 
 def answer_text(sequence: Mapping[str, Any], rules: Rules) -> str | None:
-    """What of a sequence's text is graded; None for one that was cut off while it thought and may not vote."""
+    """What of a sequence's text is graded; None for one that a race cut, or that was cut off while it thought and may
+    not vote."""
     text: str = sequence["text"]
+    if sequence.get("finish") == "cut":
+        return None
     if sequence.get("answer_at") is None:
         return text if rules.truncated_votes else None
     return text[sequence["answer_at"] :]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_race import at_least, tick_by_tick
 
 from eager_lmeval.algorithm.race import Race, RaceSettings, certainty, run_race
 
@@ -29,41 +28,10 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(lengths, answers, settings)
 
 
-def at_least(most: int, flips: int) -> float:
-    """The chance of at least ``most`` heads in so many flips of a fair coin."""
-    return sum(math.comb(flips, heads) for heads in range(most, flips + 1)) / 2**flips
-
-
-def tick_by_tick(case: Case) -> tuple[dict[int, int], dict[int, int], int | None]:
-    """Tokens of the roots that ended and of those that were cut, and when the vote was settled."""
-    lengths, answers, (first_lanes, most, settled_at) = case.lengths, case.answers, vars(case.settings).values()
-    begun = min(first_lanes, most)
-    has: dict[int, int] = dict.fromkeys(range(begun), 0)
-    ended: dict[int, int] = {}
-    cut: dict[int, int] = {}
-    settled, now = None, 0
-    while has:
-        now += 1
-        has = {root: tokens + 1 for root, tokens in has.items()}
-        over = [root for root in has if has[root] == lengths[root]]
-        ended |= {root: has.pop(root) for root in over}
-        if not over or settled is not None:
-            continue
-        votes = sorted(Counter(answers[root] for root in ended if answers[root] is not None).values())
-        first, second = [0, 0, *votes][-1], [0, 0, *votes][-2]
-        if at_least(second + 1, first + second + 1) >= settled_at:
-            settled = now
-            cut = {root: has.pop(root) for root in list(has) if root >= first_lanes}
-        while settled is None and len(has) < max(first_lanes, len(ended)) and begun < most:
-            has[begun] = 0
-            begun += 1
-    return ended, cut, settled
-
-
 @given(cases())
 def test_it_is_the_rule_played_tick_by_tick(case: Case) -> None:
     race = run_race(*case)
-    ended, cut, settled = tick_by_tick(case)
+    ended, cut, settled = tick_by_tick(case.lengths, case.answers, *vars(case.settings).values())
     assert race.lengths == ended
     before = [root for root in ended if settled is None or race.starts[root] + ended[root] <= settled]
     assert race.ended == before + sorted(ended.keys() - set(before))

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eager_lmeval.algorithm.gate import Candidate, Gate, GateSettings
+from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.commands.calibrate import pilot
 from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
-from eager_lmeval.commands.calibrate.pilot import forecast, forecast_rounds
+from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
 from eager_lmeval.commands.calibrate.splits import Branch, Splits, dealt, play_splits
 
 
@@ -145,9 +146,14 @@ def test_copies_that_never_separate_are_as_precise_as_one_sample() -> None:
     assert found.saving == pytest.approx(7 / 8)
 
 
-def test_rounds_end_where_the_vote_is_settled() -> None:
-    one_mind = PilotPrompt([Example(np.zeros(10), 10, answer=0)], np.ones(1))
-    assert forecast_rounds([one_mind], 32, 0.95) == 80  # a round of 8 is settled
-    assert forecast_rounds([one_mind], 4, 0.95) == 40  # four of one mind settle it
-    at_odds = PilotPrompt([Example(np.zeros(10), 10, answer=None)], np.ones(1))
-    assert forecast_rounds([at_odds], 32, 0.95) == 320
+@pytest.mark.parametrize(("answer", "tokens"), [(0, 8 / 32), (None, 1.0)])
+def test_a_race_ends_where_the_vote_is_settled(answer: int | None, tokens: float) -> None:
+    prompt = PilotPrompt([Example(np.zeros(10), 10, answer=answer)], np.ones(1))
+    found = forecast_race([prompt], RaceSettings(8, 32, 0.95))
+    assert (found.tokens, found.settled) == (tokens, float(answer is not None))
+
+
+def test_a_pilot_of_enough_independent_answers_is_raced_without_drawing_one_twice() -> None:
+    examples = [Example(np.zeros(10 + place), 10, answer=place) for place in range(16)]
+    found = forecast_race([PilotPrompt(examples, np.full(16, 1 / 16))], RaceSettings(4, 16, 0.95))
+    assert found.tokens == 1.0

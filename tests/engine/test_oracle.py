@@ -29,7 +29,8 @@ SAMPLED = {"temperature": 0.8, "max_gen_toks": 16, "seed": 7}
 SAMPLED |= {"branching": "top2", "max_sequences": 4, "entropy_threshold": 2.2}
 GREEDY = SAMPLED | {"temperature": 0.0}
 SYSTEMATIC = {"branching": "systematic", "entropy_threshold": 1.9}
-CONSISTENCY = {"strategy": "consistency", "verifier": "exact", "max_sequences": 8, "settled_at": 0.8}
+RACE = {"temperature": 0.8, "max_gen_toks": 16, "seed": 7, "strategy": "consistency", "verifier": "exact"}
+RACE |= {"max_sequences": 12, "first_lanes": 3, "settled_at": 0.8}
 REFERENCE = {"preset": "reference", "branch_window": 5}
 CASES: dict[str, dict[str, Any]] = {
     "parallel": SAMPLED | {"strategy": "parallel", "top_k": 12, "top_p": 0.9},
@@ -47,14 +48,8 @@ CASES: dict[str, dict[str, Any]] = {
     "init, systematic by two": SAMPLED | SYSTEMATIC | {"strategy": "init", "fan_out": 2, "max_sequences": 11},
     "adapt, systematic": SAMPLED | SYSTEMATIC | {"strategy": "adapt", "entropy_threshold": 1.5, "fan_out": 3},
     "eager, systematic": SAMPLED | SYSTEMATIC | {"strategy": "eager", "think_end_token": END_OF_THINKING},
-    "adapt, systematic, unsettled": SAMPLED
-    | SYSTEMATIC
-    | {"strategy": "adapt", "signal": "unsettled", "verifier": "exact", "max_sequences": 8},
-    "adapt, unsettled": SAMPLED | {"strategy": "adapt", "signal": "unsettled", "verifier": "exact", "top_k": 9},
-    "consistency": SAMPLED | CONSISTENCY,
-    "consistency, none": SAMPLED | CONSISTENCY | {"branching": "none", "top_p": 0.9},
-    "consistency, systematic": SAMPLED | CONSISTENCY | SYSTEMATIC | {"max_sequences": 9, "round_sequences": 4},
-    "consistency, top2, percentile": SAMPLED | CONSISTENCY | {"dynamic_percentile": 60, "round_sequences": 3},
+    "consistency": RACE,
+    "consistency, many lanes": RACE | {"first_lanes": 20, "settled_at": 0.6, "top_p": 0.9},
     "eager at temperature 0, reference": GREEDY | {"strategy": "eager", "preset": "reference", "extra_cap": "4M"},
 }
 
@@ -120,9 +115,8 @@ def by_oracle(model: str, options: Options) -> OraclePool:
         threshold_decay=options.threshold_decay,
         branching=options.branching,
         fan_out=options.fan_out,
-        round_size=options.round_size,
+        first_lanes=options.first_lanes,
         settled_at=options.settled_at,
-        signal=options.signal,
         eos=EOS,
     )
     pool = [(prompt.context, prompt.token_ids) for prompt in prompts(options)]
@@ -138,7 +132,8 @@ def assert_same_sequence(sequence: Grown, leaf: Leaf) -> None:
     assert sequence.weight == pytest.approx(leaf.weight, rel=1e-4)
     assert sequence.entropies == pytest.approx(leaf.entropies, abs=1e-4)
     assert sequence.branch_entropy == (None if leaf.branch_at is None else pytest.approx(leaf.branch_entropy, abs=1e-4))
-    assert sequence.logprob == pytest.approx(leaf.logprob, abs=1e-3)
+    if sequence.finish != "cut":  # whose sum would depend on how far ahead it ran
+        assert sequence.logprob == pytest.approx(leaf.logprob, abs=1e-3)
 
 
 def assert_same(result: PoolResult, expected: OraclePool) -> None:

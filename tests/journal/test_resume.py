@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import pickle
@@ -17,6 +18,7 @@ from lm_eval.api.model import CachingLM
 from process_runs import Call, Plan, essence, journal_lines, kill_when, make_calls
 from torch.distributed import HashStore
 
+from eager_lmeval.algorithm.tree import Tree
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.errors import UsageError
 from eager_lmeval.journal.journal import Journal
@@ -27,7 +29,9 @@ from eager_lmeval.processes.ranks import Board
 
 def call(strategy: str, docs: int = 6, **options: Any) -> Call:
     given = {"strategy": strategy, "branching": "top2", "max_sequences": 4, "entropy_threshold": 1.6}
-    return Call(docs, gen_kwargs=given | {"verifier": "math"} | options)
+    if strategy == "consistency":
+        del given["branching"]
+    return Call(docs, gen_kwargs=given | {"verifier": "math"} | {name: one for name, one in options.items() if one})
 
 
 @pytest.fixture
@@ -55,8 +59,14 @@ def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], li
     return responses, lm._eager.pools
 
 
-@pytest.mark.parametrize("branching", ["top2", "systematic"])
-@pytest.mark.parametrize("strategy", ["parallel", "init", "adapt", "eager", "consistency"])
+@pytest.mark.parametrize(
+    ("strategy", "branching"),
+    [
+        *((strategy, branching) for strategy in ("init", "adapt", "eager") for branching in ("top2", "systematic")),
+        ("parallel", "systematic"),
+        ("consistency", None),
+    ],
+)
 def test_a_finished_run_is_not_generated_again(tmp_path, decoded, caplog, strategy, branching):
     calls = [call(strategy, branching=branching)]
     first, reported = made(calls, journal=str(tmp_path))
@@ -198,6 +208,7 @@ def test_other_errors_still_show_where_they_happened(tmp_path, monkeypatch, caps
 
 INTERRUPTED = """
 import os, signal, sys
+from eager_lmeval.algorithm.tree import Tree
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.lm import EagerLM
 from lm_eval.api.instance import Instance
@@ -238,12 +249,40 @@ def test_strategies_share_what_they_have_in_common(tmp_path, decoded):
         assert reported[0]["journal"]["tokens_reused"] >= of_init
 
 
-@pytest.mark.parametrize("other", [{"settled_at": 0.8}, {"round_sequences": 2}, {"verifier": "exact"}])
-def test_rounds_are_found_again_by_the_same_rule_alone(tmp_path, other):
+@pytest.mark.parametrize("other", [{"settled_at": 0.8}, {"first_lanes": 2}, {"verifier": "exact"}])
+def test_races_are_found_again_by_the_same_rule_alone(tmp_path, other):
     made([call("consistency", docs=2)], journal=str(tmp_path))
-    for given, reused in ((other, 0), ({"signal": "unsettled", "extra_cap": "1M"}, 2)):
+    for given, reused in ((other, 0), ({"entropy_threshold": 2.5, "extra_cap": "1M"}, 2)):
         _, reported = made([call("consistency", docs=2, **given)], journal=str(tmp_path))
         assert reported[0]["journal"]["prompts_reused"] == reused
+
+
+@pytest.mark.parametrize("after", [1, 9, 25])
+def test_a_race_that_was_stopped_goes_on_without_decoding_again_what_had_ended(tmp_path, decoded, monkeypatch, after):
+    """Stopped in the middle of its writing, after some roots: it ends as it would have."""
+    calls = [call("consistency", max_sequences=8, first_lanes=3)]
+    undisturbed, of_undisturbed = made(calls)
+    whole = sum(decoded.values())
+    append, written = Journal.append, []
+
+    def failing(self: Journal, key: str, part: str, prompt: Any, grown: Tree) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        append(self, key, part, prompt, grown)
+        written.append((part, grown.tokens))
+
+    monkeypatch.setattr(Journal, "append", failing)
+    with pytest.raises(KeyboardInterrupt):
+        made(calls, journal=str(tmp_path))
+    monkeypatch.setattr(Journal, "append", append)
+    decoded.clear()
+    gc.collect()  # closes the journal of the run that was stopped
+    resumed, reported = made(calls, journal=str(tmp_path))
+    assert resumed == undisturbed
+    assert reported[0]["ledger"] == of_undisturbed[0]["ledger"]
+    kept = sum(tokens for part, tokens in written if part != "race")
+    assert reported[0]["journal"]["tokens_reused"] >= 1
+    assert sum(decoded.values()) <= whole - kept, "a root that had ended was decoded again"
 
 
 def test_roots_of_parallel_are_found_whatever_the_gate(tmp_path):
@@ -295,7 +334,13 @@ def test_a_journal_and_the_cache_of_the_harness_work_together(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "branching", "records"),
-    [("adapt", "top2", 3), ("eager", "top2", 7), ("adapt", "systematic", 4), ("consistency", "systematic", 3)],
+    [
+        ("adapt", "top2", 3),
+        ("eager", "top2", 7),
+        ("adapt", "systematic", 4),
+        ("consistency", None, 3),
+        ("consistency", None, 20),
+    ],
 )
 def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(tmp_path, decoded, strategy, branching, records):
     """Killed in stage 1, and in stage 2 or near it: six documents make six records in stage 1."""

@@ -13,16 +13,7 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.verify import get_verifier
 
-VOTES: dict[str, dict[str, Any]] = {
-    "consistency, none": {"strategy": "consistency", "branching": "none"},
-    "consistency, systematic": {"strategy": "consistency", "branching": "systematic"},
-    "adapt, unsettled": {
-        "strategy": "adapt",
-        "signal": "unsettled",
-        "branching": "systematic",
-        "settled_at": 0.7,
-    },
-}
+RACE = {"strategy": "consistency", "first_lanes": 2, "settled_at": 0.8}
 LABELS = ("10", "36", "62", "88", "114", "140")
 
 
@@ -44,10 +35,9 @@ def generate(lm: EagerLM, labels: Sequence[str], **given: Any) -> list[str]:
     return lm.generate_until([request for request in requests for _ in range(4)], disable_tqdm=True)
 
 
-@pytest.mark.parametrize("votes", VOTES)
-def test_scrambled_labels_change_nothing(demo, votes):
+def test_scrambled_labels_change_nothing(demo):
     trees = [
-        [response.tree for response in generate(demo, labels, **VOTES[votes])]
+        [response.tree for response in generate(demo, labels, **RACE)]
         for labels in (LABELS, LABELS[::-1], ["wrong"] * 6)
     ]
     assert trees[0] == trees[1] == trees[2]
@@ -55,8 +45,7 @@ def test_scrambled_labels_change_nothing(demo, votes):
     assert not any(tree["labels_used"] for tree in trees[0])
 
 
-@pytest.mark.parametrize("votes", VOTES)
-def test_the_verifier_is_asked_for_classes_and_never_shown_a_label(demo, votes, monkeypatch):
+def test_the_verifier_is_asked_for_classes_and_never_shown_a_label(demo, monkeypatch):
     shown = []
     verifier = get_verifier("math")
     grade = type(verifier).grade
@@ -66,7 +55,7 @@ def test_the_verifier_is_asked_for_classes_and_never_shown_a_label(demo, votes, 
         return grade(self, texts, label)
 
     monkeypatch.setattr(type(verifier), "grade", watched)
-    generate(demo, LABELS, **VOTES[votes])
+    generate(demo, LABELS, **RACE)
     assert len(shown) > 6
     assert set(shown) == {None}
 
@@ -75,12 +64,13 @@ def test_the_verifier_is_asked_for_classes_and_never_shown_a_label(demo, votes, 
     ("given", "said"),
     [
         ({"strategy": "consistency", "verifier": None}, "strategy=consistency needs a verifier"),
-        ({"strategy": "adapt", "signal": "unsettled", "verifier": None}, "signal=unsettled needs a verifier"),
         ({"strategy": "consistency", "verifier": "code"}, "strategy=consistency cannot be had with verifier=code"),
         ({"strategy": "consistency", "settled_at": 0.5}, "settled_at=0.5 is not accepted"),
         ({"strategy": "consistency", "settled_at": 1}, "settled_at=1 is not accepted"),
-        ({"strategy": "consistency", "round_sequences": 0}, "round_sequences=0 is not accepted"),
-        ({"strategy": "adapt", "signal": "unsetled", "verifier": "math"}, "did you mean 'unsettled'"),
+        ({"strategy": "consistency", "first_lanes": 0}, "first_lanes=0 is not accepted"),
+        ({"strategy": "consistency", "branching": "systematic"}, "branching=systematic does not go with strategy=cons"),
+        ({"strategy": "consistency", "fan_out": 2}, "fan_out=2 does not go with strategy=consistency"),
+        ({"strategy": "consistency", "preset": "paper"}, "preset=paper does not go with strategy=consistency"),
     ],
 )
 def test_a_vote_that_cannot_be_held_is_one_line(demo, given, said):

@@ -62,8 +62,8 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     calls.append(Call(7, gen_kwargs=gated("adapt", threshold) | {"preset": "reference", "max_rows": 5}))
     calls.append(Call(5, repeats=3))
     calls.append(Call(7, gen_kwargs=gated("eager", threshold) | {"branching": "systematic", "max_rows": 3}))
-    votes = {"strategy": "consistency", "verifier": "math", "branching": "systematic", "round_sequences": 1}
-    calls.append(Call(7, gen_kwargs=gated("consistency", threshold) | votes))
+    race = {"strategy": "consistency", "verifier": "math", "max_sequences": 8, "first_lanes": 2, "max_rows": 5}
+    calls.append(Call(7, gen_kwargs=race))
     calls.append(Call(2, tasks=("one", "another"), gen_kwargs=gated("adapt", threshold)))
     demo._eager.pools.clear()
     alone = make_calls(demo, calls)

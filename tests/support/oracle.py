@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.stats import beta
+from slow_race import tick_by_tick
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -51,9 +51,8 @@ class Settings:
     threshold_decay: float = 0.8
     branching: str = "top2"
     fan_out: int | None = None
-    round_size: int = 1
+    first_lanes: int = 8
     settled_at: float = 0.95
-    signal: str = "saturated"
     eos: frozenset[int] = frozenset()
 
 
@@ -157,24 +156,18 @@ class Oracle:
         settings = self.settings
         trees = [OracleTree(context, prompt) for context, prompt in prompts]
         for tree in trees:
-            if settings.strategy == "parallel":
+            if settings.strategy == "consistency":
+                self.race(tree, answer)
+            elif settings.strategy == "parallel":
                 for _ in range(settings.max_sequences):
                     self.grow(tree, cap=None, threshold=math.inf)
             else:
-                left = settings.max_sequences
-                size = settings.round_size if settings.strategy == "consistency" else left
-                while left and not (tree.leaves and self.certainty(tree, answer) >= settings.settled_at):
-                    self.root(tree, min(size, left))
-                    left -= min(size, left)
+                self.root(tree, settings.max_sequences)
         used = [len(tree.leaves) for tree in trees]
         saturated = [n >= settings.max_sequences for n in used]
         surplus = max(0, settings.max_sequences * len(trees) - sum(used))
         eligible: list[int] = []
-        if settings.strategy == "consistency" or (settings.strategy == "adapt" and settings.signal == "unsettled"):
-            certainty = [self.certainty(tree, answer) for tree in trees]
-            eligible = sorted(range(len(trees)), key=lambda place: certainty[place])
-            eligible = [place for place in eligible if certainty[place] < settings.settled_at]
-        elif settings.strategy == "adapt":
+        if settings.strategy == "adapt":
             eligible = [place for place in range(len(trees)) if saturated[place]]
         if settings.strategy == "eager":
             failing = [place for place, tree in enumerate(trees) if not correct([leaf.tokens for leaf in tree.leaves])]
@@ -195,25 +188,26 @@ class Oracle:
                     surplus -= 1
         return grants
 
-    def certainty(self, tree: OracleTree, answer: Callable[[list[int]], int | None]) -> float:
-        """Section 5: the posterior probability that the leading answer is the mode, from a uniform prior."""
-        copies = [leaf.copies for leaf in tree.leaves]
-        shares = [leaf.copies / sum(copies) if None not in copies else leaf.weight / tree.roots for leaf in tree.leaves]
-        votes: dict[int, float] = {}
-        for leaf, share in zip(tree.leaves, shares, strict=True):
-            if (number := answer(leaf.tokens)) is not None:
-                votes[number] = votes.get(number, 0.0) + share
-        second, first = sorted([0.0, 0.0, *votes.values()])[-2:]
-        n = len(tree.leaves)
-        return float(beta(n * first + 1, n * second + 1).sf(0.5))
+    def race(self, tree: OracleTree, answer: Callable[[list[int]], int | None]) -> None:
+        """Section 5: all M roots to their ends first, then as much of each as the race leaves."""
+        settings = self.settings
+        for _ in range(settings.max_sequences):
+            self.grow(tree, cap=None, threshold=math.inf)
+        lengths, answers = [len(leaf.tokens) for leaf in tree.leaves], [answer(leaf.tokens) for leaf in tree.leaves]
+        ended, cut, _ = tick_by_tick(
+            lengths, answers, settings.first_lanes, settings.max_sequences, settings.settled_at
+        )
+        tree.leaves = [leaf for leaf in tree.leaves if leaf.path[0] in {*ended, *cut}]
+        for root, tokens in cut.items():
+            leaf = tree.leaves[root]
+            leaf.finish = "cut"
+            del leaf.tokens[tokens:]
+            del leaf.entropies[tokens:]
 
     def root(self, tree: OracleTree, number: int) -> None:
         """What a prompt gets where it may have ``number`` sequences more."""
         if self.settings.branching == "systematic":
             self.split(tree, number)
-        elif self.settings.branching == "none":
-            for _ in range(number):
-                self.grow(tree, cap=None, threshold=math.inf)
         else:
             self.grow(tree, number, self.settings.entropy_threshold)
 

@@ -235,25 +235,30 @@ def _require_likeliest(prompts: Sequence[PilotPrompt], thresholds: Sequence[floa
 
 
 def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any]) -> str:
-    """What saves on these prompts: branching, rounds, or neither."""
+    """What saves on these prompts: branching, a race, or neither."""
+    from eager_lmeval.algorithm.race import RaceSettings
     from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
-    from eager_lmeval.commands.calibrate.pilot import forecast, forecast_rounds
+    from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
     from eager_lmeval.commands.calibrate.splits import Splits
 
     low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)), PLAYS)
     said = f"At M = {most}, splitting at every uncertain token (θ = {low.threshold:g}) saves {_percent(low.saving)}"
     if not all(prompt.graded for prompt in prompts):
-        rounds = 0.0
-        said += "; what rounds (strategy=consistency) save cannot be said without a label and a verifier"
+        saved = 0.0
+        said += "; what a race (strategy=consistency) saves cannot be said without a label and a verifier"
     else:
-        rounds = 1 - forecast_rounds(prompts, most, options.get("settled_at", 0.95)) / low.parallel_tokens
-        said += f", rounds of independent samples (strategy=consistency) {_percent(rounds)} until the vote is settled"
+        settings = RaceSettings(options.get("first_lanes", 8), most, options.get("settled_at", 0.95))
+        race = forecast_race(prompts, settings)
+        saved = 1 - race.tokens
+        said += (
+            f". A race (strategy=consistency,first_lanes={settings.first_lanes}) votes {race.race:.3f}, all {most} "
+            f"{race.all:.3f}: settled {race.settled:.0%}, {race.tokens:.0%} of the tokens of {most}, {race.time:.2f} "
+            f"of their time"
+        )
+    if saved >= max(_WORTHWHILE, low.saving):
+        return f"{said}. For a vote take the race: strategy=consistency,max_sequences={most},respond=vote."
     if low.saving >= _WORTHWHILE:
         return f"{said}. Branching saves here, whatever θ is."
-    if rounds >= _WORTHWHILE:
-        return (
-            f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more; rounds save."
-        )
     return f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more."
 
 

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
-from eager_lmeval.commands.calibrate.splits import Splits, play_rounds, play_splits
+from eager_lmeval.commands.calibrate.splits import Splits, play_splits
+from eager_lmeval.scores.replay import Recorded, Replay, replay
 
-__all__ = ["Forecast", "forecast", "forecast_rounds"]
+__all__ = ["Forecast", "forecast", "forecast_race"]
 
 SEED = 20251010
 
@@ -98,11 +100,20 @@ def forecast(
     )
 
 
-def forecast_rounds(prompts: Sequence[PilotPrompt], most: int, settled_at: float, plays: int = 8) -> float:
-    """Tokens a prompt of `consistency` with independent roots until its vote is settled, a quarter of M a round."""
+def forecast_race(prompts: Sequence[PilotPrompt], settings: RaceSettings, plays: int = 8) -> Replay:
+    """Races of graded prompts beside votes of M (`scores.replay`), on answers drawn from the pilot's.
+
+    Where a prompt has M independent ones, none is drawn twice.
+    """
     rng = np.random.default_rng(SEED)
-    each = max(1, most // 4)
-    return float(np.mean([play_rounds(one, most, each, settled_at, rng) for one in prompts for _ in range(plays)]))
+    drawn = []
+    for prompt in prompts:
+        recorded = [Recorded(one.answer, bool(one.correct), one.length) for one in prompt.examples]
+        again = len(recorded) < settings.max_sequences or not np.allclose(prompt.weights, prompt.weights[0])
+        for _ in range(plays):
+            places = rng.choice(len(recorded), settings.max_sequences, again, prompt.weights if again else None)
+            drawn.append([recorded[place] for place in places])
+    return replay(drawn, settings, orders=1)
 
 
 class _Part(NamedTuple):

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eager_lmeval.algorithm.consistency import leader_probability
 from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
 
-__all__ = ["Branch", "Splits", "dealt", "play_rounds", "play_splits"]
+__all__ = ["Branch", "Splits", "dealt", "play_splits"]
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,3 @@ def dealt(copies: int, strata: int, first: float, second: float, rng: np.random.
             token = 2 + int(math.log(max(1e-12, 1 - beyond / rest)) / falls)
         parts[token] += share + ((g - shift) % strata < left)
     return [number for _, number in parts.most_common()]
-
-
-def play_rounds(prompt: PilotPrompt, most: int, each: int, settled_at: float, rng: np.random.Generator) -> int:
-    """Tokens of `consistency` with independent roots until its vote is settled, ``each`` a round, at most ``most``."""
-    drawn: list[Example] = []
-    while len(drawn) < most:
-        drawn += [prompt.draw(prompt.weights, rng) for _ in range(min(each, most - len(drawn)))]
-        if leader_probability([one.answer for one in drawn], [1 / len(drawn)] * len(drawn)) >= settled_at:
-            break
-    return sum(one.length for one in drawn)

@@ -94,10 +94,12 @@ def _without_effect(given: Mapping[str, Any]) -> tuple[str, ...]:
         "top2": ("fan_out",),
         "systematic": TOP2_ALONE,
     }
-    if strategy == "parallel":
-        return "branching", "fan_out", "entropy_threshold", "round_sequences", "settled_at", "signal", *TOP2_ALONE
+    of_race = ("first_lanes", "settled_at")
+    if strategy in ("parallel", "consistency"):
+        unbranched = ("branching", "fan_out", "entropy_threshold", *TOP2_ALONE)
+        return unbranched if strategy == "consistency" else (*unbranched, *of_race)
     absent = of_branching.get(branching, ())
-    return absent if strategy in (None, "consistency") else (*absent, "round_sequences")
+    return absent if strategy is None else (*absent, *of_race)
 
 
 def _listed(name: str, value: Any) -> list[Any]:

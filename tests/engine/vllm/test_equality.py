@@ -23,7 +23,8 @@ SAMPLED = {"temperature": 0.8, "max_gen_toks": 60, "seed": 7}
 SAMPLED |= {"branching": "top2", "max_sequences": 6, "entropy_threshold": 0.3}
 GREEDY = SAMPLED | {"temperature": 0.0}
 SYSTEMATIC = {"branching": "systematic", "max_sequences": 8}
-CONSISTENCY = {"strategy": "consistency", "verifier": "exact", "max_sequences": 8, "settled_at": 0.8}
+RACE = {"strategy": "consistency", "verifier": "exact", "temperature": 0.8, "max_gen_toks": 60, "seed": 7}
+RACE |= {"max_sequences": 16, "first_lanes": 4, "settled_at": 0.8}
 THINKING = {"think_end_token": "=", "entropy_threshold": 0.1}
 """Digits before the first = stand for the thinking part of a model that has one."""
 
@@ -53,10 +54,9 @@ CASES: dict[str, dict[str, Any]] = {
     | {"strategy": "adapt", "fan_out": 3, "top_p": 0.9, "entropy_threshold": 0.1},
     "eager": SAMPLED | {"strategy": "eager"},
     "eager, systematic": SAMPLED | SYSTEMATIC | {"strategy": "eager"},
-    "consistency": SAMPLED | CONSISTENCY,
-    "consistency, none": SAMPLED | CONSISTENCY | {"branching": "none", "top_p": 0.9},
-    "consistency, systematic": SAMPLED | CONSISTENCY | SYSTEMATIC | {"round_sequences": 4},
-    "consistency, percentile": SAMPLED | CONSISTENCY | {"dynamic_percentile": 60, "round_sequences": 3},
+    "consistency": RACE,
+    "consistency, many lanes": RACE | {"first_lanes": 20, "settled_at": 0.6, "top_p": 0.9},
+    "consistency, stop strings": RACE | {"until": ["7"], "max_sequences": 24},
 }
 
 
