@@ -80,6 +80,9 @@ class Growth:
     of them may advance alone, which changes nothing; they are put in that order when all have finished.
     """
 
+    races = False
+    """Whether what becomes of its roots depends on how far the others have come, before any of them ends."""
+
     def __init__(self, run: Run, stopper: Stopper) -> None:
         self.run = run
         self.sequences: list[Sequence] = []

@@ -38,6 +38,8 @@ class RaceRun(Run):
 class Lanes(Growth):
     """The state of a race: `Growth` with roots that start when the rule says so, and may be cut."""
 
+    races = True
+
     def __init__(self, run: RaceRun, stopper: Stopper) -> None:
         super().__init__(run, stopper)
         self._of_race = run

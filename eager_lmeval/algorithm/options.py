@@ -339,7 +339,7 @@ def _check_branching(options: Options, given: Mapping[str, Any], prefix: str, co
 
 def _check_race(given: Mapping[str, Any], prefix: str) -> None:
     """A race is of independent sequences."""
-    for name in ("branching", "fan_out", "preset"):
+    for name in ("branching", "fan_out", "preset", *TOP2_ALONE):
         if given.get(name) not in (None, "none", "default"):
             raise UsageError(
                 f"{prefix}{name}={given[name]} does not go with strategy=consistency, whose sequences never branch: "

@@ -7,6 +7,7 @@ decided; one that may not has a request that reports at its end. What is decided
                             takes its most likely token, which its request may have drawn anyway; otherwise that
                             request is aborted and another goes on from the new prefix. A child has one of its own.
     `systematic`            a sequence that opens is aborted, and one request a stratum asks for the stratum's token.
+    a race                  how many roots there are, and how much of each, is decided as they report, at intervals.
     neither                 nothing is decided.
 
 Tokens that ran ahead and were thrown away are counted as wasted; they cost time and change nothing.
@@ -33,6 +34,18 @@ from eager_lmeval.engine.vllm.server import Answer, Server
 
 __all__ = ["Engine"]
 
+REPORTS = 1024
+LONGEST_INTERVAL = 16
+
+
+def report_interval(most: int) -> int:
+    """Tokens between two reports of a root in a race, which has at most so many.
+
+    What is decided comes late by up to an interval, and is paid for in wasted tokens: on short answers that costs more
+    than reports do (docs/vllm.md).
+    """
+    return max(1, min(LONGEST_INTERVAL, most // REPORTS))
+
 
 class Ahead(NamedTuple):
     """A token that a request has reported and nothing has decided yet."""
@@ -57,6 +70,8 @@ class Stream:
     asked: int = 0
     """Questions about its next token that are not answered yet."""
     answers: dict[int, Stratum] = field(default_factory=dict)
+    reported: int = 0
+    """The step in which it did so last, or was asked for."""
     halted: bool = False
     """Whether it was ended because its sequence splits."""
 
@@ -149,16 +164,18 @@ class Engine:
                 self._start_root(tenant)
                 used += 1
         while (run := self._upcoming()) is not None:
-            growth = Growth(run, self._stopper)
+            growth = run.begin(self._stopper)
             tenant = Tenant(growth)
             needed = max(1, self._reserved(tenant))
             if used + needed > self.limit and self._tenants:
                 return
             self._next.popleft()
             self._tenants.append(tenant)
-            while growth.waiting_roots and (used < self.limit or not growth.sequences):
+            while growth.waiting_roots and (used < self.limit or not tenant.streams):
                 self._start_root(tenant)
                 used += needed
+            if growth.done:  # a race whose roots were all known
+                self._finish(tenant)
 
     def _upcoming(self) -> Run | None:
         if not self._next and not self._source_empty:
@@ -194,15 +211,19 @@ class Engine:
             len(prompt.token_ids),
             prompt.max_new_tokens - len(sequence.tokens),
             reads,
+            report_interval(prompt.max_new_tokens) if tenant.growth.races else None,
         )
-        self._streams[request] = tenant.streams[id(sequence)] = Stream(tenant, sequence, request, reads)
+        stream = Stream(tenant, sequence, request, reads, reported=self.stats.steps)
+        self._streams[request] = tenant.streams[id(sequence)] = stream
 
     def _reads(self, growth: Growth, sequence: Sequence) -> bool:
         return self._reads_all or growth.may_branch(sequence)
 
     def _drop(self, stream: Stream) -> None:
-        """A request is no longer wanted; what it reported beyond the decided tokens is wasted."""
+        """A request is no longer wanted; what it decoded beyond the decided tokens is wasted, reported or not."""
         self.stats.wasted_tokens += len(stream.ahead)
+        if stream.tenant.growth.races and not stream.ended:
+            self.stats.wasted_tokens += self.stats.steps - stream.reported
         del stream.tenant.streams[id(stream.sequence)]
         if self._streams.pop(stream.request, None) is not None and not stream.ended:
             self._server.abort([stream.request])
@@ -258,6 +279,7 @@ class Engine:
             elif (found := self._streams.get(answer.request)) is not None:
                 stream = found
                 stream.ended = answer.ended
+                stream.reported = self.stats.steps
                 if stream.reads:
                     reported += answer.logprobs
                     reading += [(stream, token) for token in answer.tokens]
@@ -290,6 +312,9 @@ class Engine:
                 self._follow(tenant, sequence)
         for stream in list(tenant.streams.values()):
             self._run_out(stream)
+        for stream in list(tenant.streams.values()):
+            if stream.sequence.finish is not None:
+                self._drop(stream)  # cut by what another one has reported
         for stream in tenant.streams.values():
             if stream.ended and not stream.ahead:
                 raise RuntimeError(
@@ -349,7 +374,7 @@ class Engine:
 
     def _run_out(self, stream: Stream) -> None:
         """Takes what a request has reported whose sequence branches no more."""
-        if stream.reads or not stream.ahead:
+        if stream.reads or not stream.ahead or stream.sequence.finish is not None:
             return
         tokens = [stream.ahead.popleft().drawn for _ in range(len(stream.ahead))]
         taken = stream.tenant.growth.extend(stream.sequence, tokens)
@@ -360,6 +385,7 @@ class Engine:
     def _finish(self, tenant: Tenant) -> None:
         assert not tenant.streams, "a finished growth has no requests"
         self._tenants.remove(tenant)
+        self.stats.wasted_tokens += tenant.growth.wasted_tokens
         follow_up = self._source.finished(tenant.growth)
         self._source_empty = False
         if follow_up is not None:

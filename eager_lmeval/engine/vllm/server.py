@@ -51,16 +51,23 @@ class Server:
         self._prefixes: dict[str, int] = {}
         """Lengths of the prefixes of requests that have reported nothing yet."""
 
-    def decode(self, prefix: list[int], key: int, prompt_tokens: int, room: int, reads: bool) -> str:
-        """A request for at most ``room`` tokens after a prefix; with ``reads`` it reports log-probabilities."""
+    def decode(
+        self, prefix: list[int], key: int, prompt_tokens: int, room: int, reads: bool, interval: int | None = None
+    ) -> str:
+        """A request for at most ``room`` tokens after a prefix; with ``reads`` it reports log-probabilities.
+
+        With an ``interval`` it reports its first token, and again after so many, whatever else holds.
+        """
         order = DrawRequest(key, prompt_tokens, self._sampling)
+        whole = self._whole and not reads and interval is None
         return self._add(
             prefix,
             order,
             max_tokens=room,
             stop_token_ids=self._eos_ids,
             logprobs=number_of_logprobs(self._sampling, self.vocabulary) if reads else None,
-            output_kind=RequestOutputKind.FINAL_ONLY if self._whole and not reads else RequestOutputKind.DELTA,
+            output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
+            stream_interval=interval,
         )
 
     def ask(self, prefix: list[int], order: DrawRequest) -> str:
