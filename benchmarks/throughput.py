@@ -353,8 +353,6 @@ STRATEGIES = (
     "adapt top2",
     "adapt systematic",
     "consistency none",
-    "consistency top2",
-    "consistency systematic",
 )
 
 

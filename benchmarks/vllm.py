@@ -198,8 +198,7 @@ def measure(bench: Bench, rounds: int, threshold: float, engines: bool) -> dict[
     branching = {
         "init, top2": {"strategy": "init", "branching": "top2"},
         "init, systematic": {"strategy": "init", "branching": "systematic"},
-        "consistency, top2": {"strategy": "consistency", "verifier": "exact", "branching": "top2"},
-        "consistency, systematic": {"strategy": "consistency", "verifier": "exact", "branching": "systematic"},
+        "consistency": {"strategy": "consistency", "verifier": "exact", "first_lanes": 2},
     }
     for decoding in (None, bench.on_transformers):
         bench.eager(decoding, strategy="parallel")  # what only the first run does

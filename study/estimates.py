@@ -44,16 +44,6 @@ RIGHT, WRONG, STEP = 6, 7, 8
 VOCABULARY = 9
 LENGTH = 28
 """Tokens of a text before its EOS."""
-UNSETTLED = 1 - 1e-9
-"""A vote of so few sequences is never that sure, so all rounds are made: several roots at equal copies."""
-
-
-def roots(number: int, **given: Any) -> dict[str, Any]:
-    """So many roots that share the copies evenly."""
-    return {"strategy": "consistency", "settled_at": UNSETTLED, "extra_cap": "0", "roots": number} | given
-
-
-ROUNDS = {"strategy": "consistency", "branching": "systematic", "roots": 4, "extra_cap": "0"}
 DESIGNS: dict[str, dict[str, Any]] = {
     "parallel": {"strategy": "parallel"},
     "systematic": {"branching": "systematic"},
@@ -61,14 +51,9 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "systematic, fan_out 2": {"branching": "systematic", "fan_out": 2},
     "systematic, θ 0": {"branching": "systematic", "entropy_threshold": 0.0},
     "systematic, θ 1.35": {"branching": "systematic", "entropy_threshold": 1.35},
-    "systematic, 2 roots": roots(2, branching="systematic"),
-    "systematic, 4 roots": roots(4, branching="systematic"),
-    "systematic, fan_out 2, 2 roots": roots(2, branching="systematic", fan_out=2),
     "top2": {"branching": "top2"},
-    "rounds, the first": ROUNDS | {"rate_over": "first"},
-    "rounds, all": ROUNDS,
 }
-"""Options; `roots` are turned into `round_sequences`, and `rate_over` says which rounds the weighted rate is over."""
+"""Options. (Several roots and rounds, which the page has too, were grown by release 0.1.)"""
 
 
 class Chain:
@@ -161,30 +146,20 @@ def uncertain(prompt: int, position: int, score: int, concentration: float) -> N
     return chances
 
 
-def answers(texts: Sequence[str | None]) -> list[int | None]:
-    """The classes of equal answers: the token before the EOS."""
-    return [int(text.split()[-2]) if text else None for text in texts]
-
-
 class Estimates:
     """What one design says of each prompt, once a seed."""
 
     def __init__(self, model: Chain, design: dict[str, Any], most: int, prompts: int, seeds: int) -> None:
-        given = {name: value for name, value in design.items() if name not in ("roots", "rate_over")}
-        if "roots" in design:
-            given["round_sequences"] = max(1, most // design["roots"])
         base = {"strategy": "init", "entropy_threshold": 0.5, "temperature": 1.0, "max_gen_toks": 2 * LENGTH}
         self.weighted, self.plain = np.zeros((seeds, prompts)), np.zeros((seeds, prompts))
         self.tokens, self.sequences, self.found = (np.zeros((seeds, prompts)) for _ in range(3))
         for seed in range(seeds):
-            options = resolve(base | given | {"max_sequences": most, "seed": seed})
+            options = resolve(base | design | {"max_sequences": most, "seed": seed})
             pool = [scripted_prompt(index, options, length=1) for index in range(prompts)]
             engine = scripted_engine(ScriptedRunner(model), options, max_rows=512)
-            for place, tree in enumerate(grow_pool(pool, options, engine, classify=answers).trees):
+            for place, tree in enumerate(grow_pool(pool, options, engine).trees):
                 right = np.array([sequence.tokens[-2] == RIGHT for sequence in tree.sequences])
                 weights = np.array(tree.weights())
-                if design.get("rate_over") == "first":
-                    weights *= [sequence.path[0] == 0 for sequence in tree.sequences]
                 self.weighted[seed, place] = weights @ right / weights.sum()
                 self.plain[seed, place] = right.mean()
                 self.tokens[seed, place] = tree.tokens

@@ -6,6 +6,7 @@ what an answer is, is left out: `estimates.py` measures that.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -17,8 +18,8 @@ import numpy as np
 from long_process import VERY_UNCERTAIN_NATS, Assumption, Question, questions
 from long_trees import FAN_2, NONE, SYSTEMATIC, TOP2, Design, Leaf, grow
 from numpy.typing import NDArray
+from scipy.special import betainc
 
-from eager_lmeval.algorithm.consistency import leader_probability
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.scores.metrics import Vote, consensus
 
@@ -74,9 +75,12 @@ class Outcome:
 
     @property
     def sure(self) -> float:
-        """The probability that the vote's leader is the mode."""
-        total = sum(self.copies)
-        return leader_probability(self.classes, [copies / total for copies in self.copies])
+        """The probability that the vote's leader is the mode: `race.certainty`, on trees by their weights."""
+        shares: dict[int, float] = {}
+        for cls, copies in zip(self.classes, self.copies, strict=True):
+            shares[cls] = shares.get(cls, 0.0) + copies / sum(self.copies)
+        first, second = heapq.nlargest(2, [*shares.values(), 0.0, 0.0])
+        return float(betainc(len(self.classes) * second + 1, len(self.classes) * first + 1, 0.5))
 
     def figures(self) -> tuple[float, ...]:
         """Tokens, the weighted vote's score, whether an answer is right, sequences, and roots (or rounds)."""
@@ -86,8 +90,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Strategy:
-    """Roots of ``each`` copies until the vote is settled or the copies reach ``most``: stage 1 of `consistency`, what
-    it saves kept (`extra_cap=0`). Where ``each`` is ``most`` it is one tree, or under `none` `parallel`."""
+    """Roots of ``each`` copies until the vote is settled or the copies reach ``most``, as `consistency` of release 0.1
+    grew them. Where ``each`` is ``most`` it is one tree, or under `none` `parallel`."""
 
     design: Design
     theta: float = VERY_UNCERTAIN_NATS

@@ -49,7 +49,9 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"branch_window": ""}, ["branch_window=''", "a value, or none; there is nothing behind the ="]),
         ({"think_end_token": " "}, ["think_end_token=' '", "there is nothing behind the ="]),
         ({"temperature": -1}, ["temperature=-1", "greater than or equal to 0"]),
-        ({"reallocation": "extend"}, ["reallocation=extend", "not available yet", "restart"]),
+        ({"reallocation": "extend"}, ["reallocation", "0.2.0", "restart, the paper's"]),
+        ({"round_sequences": 4}, ["round_sequences", "0.2.0", "first_lanes"]),
+        ({"signal": "unsettled"}, ["signal", "0.2.0", "strategy=consistency"]),
         ({"extra_cap": "2x"}, ["extra_cap='2x'", "2M"]),
         ({"branching": "top2", "max_rows": 4, "max_sequences": 8}, ["max_rows=4", "max_sequences=8"]),
         *(

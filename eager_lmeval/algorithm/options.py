@@ -81,6 +81,11 @@ class Removed(NamedTuple):
 
 
 REMOVED: Mapping[str, Removed] = {
+    "reallocation": Removed("0.2.0", "restart", "leave it out; restart, the paper's, is the one there is"),
+    "round_sequences": Removed("0.2.0", None, "leave it out; strategy=consistency is a race, with first_lanes"),
+    "signal": Removed(
+        "0.2.0", "saturated", "leave it out for saturated; strategy=consistency goes by the vote for unsettled"
+    ),
     "tie_margin": Removed("0.2.0", "auto", "leave it out; dtype=float64 gives equal sequences whatever the batch is"),
 }
 """Given by a user, they are refused; runs that were made with them are still read."""

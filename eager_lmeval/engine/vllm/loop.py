@@ -314,7 +314,7 @@ class Engine:
             self._run_out(stream)
         for stream in list(tenant.streams.values()):
             if stream.sequence.finish is not None:
-                self._drop(stream)  # cut by what another one has reported
+                self._drop(stream)  # it has ended, or was cut by what another one has reported
         for stream in tenant.streams.values():
             if stream.ended and not stream.ahead:
                 raise RuntimeError(
@@ -379,8 +379,6 @@ class Engine:
         tokens = [stream.ahead.popleft().drawn for _ in range(len(stream.ahead))]
         taken = stream.tenant.growth.extend(stream.sequence, tokens)
         self.stats.wasted_tokens += len(tokens) - taken
-        if stream.sequence.finish is not None:
-            self._drop(stream)
 
     def _finish(self, tenant: Tenant) -> None:
         assert not tenant.streams, "a finished growth has no requests"
