@@ -20,8 +20,8 @@ from typing import Any
 
 from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.documents import recorded
-from eager_lmeval.runs.samples import read_samples
+from eager_lmeval.runs.documents import Document, Key
+from eager_lmeval.runs.samples import Sample, read_samples
 from eager_lmeval.scores.replay import Recorded, replay
 
 
@@ -62,7 +62,7 @@ def read(file: Path) -> Iterator[list[Recorded]]:
     with opened(file, "rt", encoding="utf-8") as lines:
         first = json.loads(lines.readline())
         if "samples" not in first:
-            yield from map(recorded, read_samples(file, None))
+            yield from map(sampled, read_samples(file, None))
             return
         yield answers(first)
         yield from (answers(json.loads(line)) for line in lines)
@@ -74,6 +74,19 @@ def answers(question: Mapping[str, Any]) -> list[Recorded]:
         for one in question["samples"]
         if one["tokens"] is not None
     ]
+
+
+def sampled(sample: Sample) -> list[Recorded]:
+    """The answers of a document that was sampled independently. UsageError where they were not, or are not graded."""
+    document = Document(sample, Key(sample.logged["doc_hash"], 0))
+    if document.tree is None or document.tree.get("strategy") != "parallel":
+        raise UsageError(f"{sample.where}: answers to race again are those of a run with strategy=parallel")
+    found = []
+    for sequence, grade in zip(document.tree["sequences"], document.grades, strict=True):
+        if grade is None:
+            raise UsageError(f"{sample.where}: its answers cannot be graded, which a race of them needs")
+        found.append(Recorded(grade.answer_class, grade.correct, sequence.get("num_tokens") or 0))
+    return found
 
 
 if __name__ == "__main__":
