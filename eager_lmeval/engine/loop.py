@@ -26,7 +26,6 @@ when all are as long as rows have become on average.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 from collections.abc import Sequence as Seq
@@ -41,14 +40,12 @@ from eager_lmeval.algorithm.streams import stream_key, uniforms
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.intake import Intake
+from eager_lmeval.engine.row_limit import RowLimit
 from eager_lmeval.engine.rows import Placed, Row, Tenant, by_class, by_tenant, close_gaps, youngest
 from eager_lmeval.engine.runner import OutOfMemory, Prefix, Runner, Slot
 from eager_lmeval.engine.sampling import Sampling
-from eager_lmeval.errors import UsageError
 
 __all__ = ["Engine"]
-
-log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 T = TypeVar("T")
 
@@ -66,10 +63,7 @@ class Engine:
         on_step: Callable[[Engine], None] = lambda engine: None,
     ) -> None:
         self.stats = EngineCounts(max_rows)
-        self.limit = max_rows
-        """Rows decoded at once: as many as memory has room for."""
-        self._most = max_rows
-        """What the limit never exceeds; shrinks when memory runs out all the same."""
+        self._row_limit = RowLimit(runner, max_rows, self.stats)
         self.rows: list[Placed] = []
         self._incoming: list[Placed] = []
         self._parked: dict[int, list[Placed]] = {}
@@ -80,9 +74,6 @@ class Engine:
         self._seed = seed
         self._on_step = on_step
         self._admitted = 0
-        self._ended = 0
-        """Rows that have ended, and the positions that they had in all."""
-        self._ended_positions = 0
         self._source: RunSource
         self._intake: Intake
 
@@ -99,6 +90,11 @@ class Engine:
         forks = self._grow(readouts)
         self._place(forks)
         self._on_step(self)
+
+    @property
+    def limit(self) -> int:
+        """Rows decoded at once: as many as memory has room for."""
+        return self._row_limit.now
 
     @property
     def in_use(self) -> int:
@@ -136,23 +132,9 @@ class Engine:
                 self._start_root(self._rooting[0])
 
     def _fit(self, layout: Seq[Placed]) -> None:
-        """Sets the row limit: those of these rows that there is memory for in the next step, the oldest growths' first.
-
-        Where that is all of them, there are as many more as there would be memory for if none were shorter than rows
-        have become on average.
-        """
+        """Sets the row limit by these rows, the oldest growths' first, and those that are parked."""
         needs = [placed.row.need for placed in sorted(layout, key=lambda placed: placed.row.tenant.age)]
-        fitting = self._runner.room(needs)
-        if fitting == len(needs):
-            needs += [placed.row.need for age in sorted(self._parked) for placed in self._parked[age]]
-            average = self._average_need(needs)
-            further = [average] * (self._most - len(needs))
-            fitting = max(fitting, self._runner.room([max(need, average) for need in (*needs, *further)]))
-        self.limit = max(1, min(self._most, fitting))
-
-    def _average_need(self, needs: Seq[int]) -> int:
-        """Of the rows that have ended, at their end, and of those that have not, which have these needs now."""
-        return max(1, (self._ended_positions + sum(needs)) // max(1, self._ended + len(needs)))
+        self._row_limit.fit(needs, [placed.row.need for age in sorted(self._parked) for placed in self._parked[age]])
 
     def _start_root(self, tenant: Tenant) -> None:
         assert tenant.prefix is not None, "a tenant with waiting roots has its prefix"
@@ -229,7 +211,7 @@ class Engine:
         rows = [*self.rows, *settling]
         if not rows:
             return
-        self._reserve([placed.row.need for placed in rows])
+        self._row_limit.reserve([placed.row.need for placed in rows], self._give_back)
         if not settling:
             return
         settled: list[Placed] = []
@@ -262,8 +244,7 @@ class Engine:
         stepped = [*self.rows, *self._incoming, *children]
         tenants = {placed.row.tenant.age: placed.row.tenant for placed in stepped}
         left = [placed for placed in stepped if placed.row.sequence.finish is None]
-        self._ended += len(stepped) - len(left)
-        self._ended_positions += sum(placed.row.need for placed in stepped if placed.row.sequence.finish is not None)
+        self._row_limit.count_ended([placed.row.need for placed in stepped if placed.row.sequence.finish is not None])
         self._leave_parked(tenants)
         self._fit(left)
         self._relocate(self._park_youngest(left))
@@ -328,18 +309,6 @@ class Engine:
 
     # Memory. What is done about an error is done after its handler: the error holds what the failed pass had allocated.
 
-    def _reserve(self, needs: Seq[int]) -> None:
-        """Room for twice the rows, as far as the limit allows; where there is less, for fewer, but for these."""
-        while self.limit > len(needs):
-            try:
-                return self._runner.reserve(needs, min(self.limit, 2 * len(needs)))
-            except OutOfMemory:
-                self.stats.out_of_memory += 1
-            self._most = self.limit = max(len(needs), self.limit // 2)
-            log.warning("out of memory: going on with max_rows=%d", self.limit)
-            self._give_back()
-        return self._runner.reserve(needs, len(needs))
-
     def _give_back(self) -> None:
         """The slots that no row stands on."""
         self._runner.shrink(Counter(placed.source.length_class for placed in self.rows))
@@ -355,25 +324,7 @@ class Engine:
             self._shrink(reason)
 
     def _shrink(self, reason: str) -> None:
-        """Gives back the slots that no row stands on; where the limit allows no others, halves the rows."""
-        spare = self._runner.slots.total() > len(self.rows)
-        if spare and self.limit > self.in_use:
-            self.limit = max(1, self.in_use, self.limit // 2)
-        elif self.limit > 1 and self.in_use:
-            self.limit = max(1, min(self.limit, self.in_use) // 2)
-        elif not spare:
-            raise UsageError(self._does_not_fit(reason))
-        self._most = self.limit
-        log.warning("out of memory: going on with max_rows=%d", self.limit)
+        """Lowers the row limit and gives back the slots that no row stands on then."""
+        self._row_limit.shrink(self.in_use, len(self.rows), reason)
         self._relocate(self._park_youngest([*self.rows, *self._incoming]))
         self._give_back()
-
-    def _does_not_fit(self, reason: str) -> str:
-        if self.in_use > 1:
-            what, remedy = f"for the {self.in_use} sequences of one prompt", "fewer max_sequences, "
-        else:
-            what, remedy = "with one sequence at a time", ""
-        return (
-            f"out of memory {what} ({reason}); take {remedy}a smaller max_gen_toks, a shorter context, dtype=bfloat16, "
-            f"or a larger device"
-        )

@@ -30,8 +30,10 @@ class PoolEngine(Protocol):
     """What a pool is grown by: `engine.loop.Engine`, or the one on vLLM."""
 
     stats: EngineCounts
-    limit: int
-    """Rows that it may have in use."""
+
+    @property
+    def limit(self) -> int:
+        """Rows that it may have in use."""
 
     def run(self, source: RunSource) -> None:
         """Works until the source is empty and everything it gave has finished."""

@@ -29,6 +29,7 @@ from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine import intake
 from eager_lmeval.engine import runner as runners
 from eager_lmeval.engine.loop import Engine
+from eager_lmeval.engine.row_limit import RowLimit
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
 from eager_lmeval.engine.transformers import cache, classes
 from eager_lmeval.engine.transformers.runner import ModelRunner
@@ -384,7 +385,7 @@ def test_rows_begin_by_what_rows_have_come_to_need(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(runners, "SHORT", 6)
     given = ADAPT | {"strategy": "parallel"}
     _, engine = grow(given, number=40, runner=ScriptedRunner(PromptScript(eos_bias=1.0), positions=300), max_rows=64)
-    monkeypatch.setattr(Engine, "_average_need", lambda self, needs: 1)
+    monkeypatch.setattr(RowLimit, "_average_need", lambda self, needs: 1)
     runner = ScriptedRunner(PromptScript(eos_bias=1.0), positions=300)
     _, by_present_lengths = grow(given, number=40, runner=runner, max_rows=64)
     assert engine.stats.parked < by_present_lengths.stats.parked / 2
