@@ -42,6 +42,8 @@ class Summary(NamedTuple):
     """Nats; only where the gate of stage 2 depends on them."""
     settled_time: int | None = None
     """When the vote of a race was settled."""
+    tokens_of_all: float = 0.0
+    """What all M roots would have had, estimated, where a race began fewer."""
 
     def joined(self, other: Summary) -> Summary:
         return Summary(
@@ -51,6 +53,7 @@ class Summary(NamedTuple):
             self.correct or other.correct,
             self.entropies + other.entropies,
             self.settled_time if other.settled_time is None else other.settled_time,
+            self.tokens_of_all + other.tokens_of_all,
         )
 
 
@@ -102,10 +105,17 @@ def summarize(tree: Tree, options: Options, judge: Judge | None = None) -> Summa
         tree.tokens,
         correct=options.strategy == "eager" and judge is not None and judge(tree),
         settled_time=tree.settled_time,
+        tokens_of_all=_tokens_of_all(tree, options) if options.strategy == "consistency" else 0.0,
     )
     if options.dynamic_percentile is not None and eligible([summary], options):
         return summary._replace(entropies=tuple(tree.entropies()))
     return summary
+
+
+def _tokens_of_all(tree: Tree, options: Options) -> float:
+    """M times the mean length of the first lanes, which is that of all: they are finished whatever is found."""
+    lengths = [len(sequence.tokens) for sequence in tree.sequences[: options.first_lanes]]
+    return options.max_sequences * sum(lengths) / len(lengths)
 
 
 def standing(first: Summary, options: Options) -> Standing:

@@ -179,11 +179,11 @@ class EagerModel(LM):
                 record = TreeRecord(tree.to_record() | tree_context(pool, result, place))
                 for said, sequence in zip(record["sequences"], tree.sequences, strict=True):
                     said["token_chars"] = self._eager.token_texts.lengths(sequence)
-                sequences = tree.sequences
+                sequences = [sequence for sequence in tree.sequences if sequence.finish != "cut"]
                 if voter is not None:
                     elected = elect(tree, record, voter)
                     empty_votes[-1] += elected is None
-                    sequences = [sequences[elected or 0]]
+                    sequences = [tree.sequences[elected or 0]]
                 texts = [self._text(sequence, pool.options) for sequence in sequences]
                 by_place |= zip(request.places, deal(record, texts, len(request.places)), strict=True)
         return [by_place[place] for place in range(count)], empty_votes

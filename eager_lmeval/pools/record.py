@@ -51,6 +51,7 @@ def pool_record(
         "journal": (
             {"prompts_reused": result.prompts_reused, "tokens_reused": totals.tokens_reused} if journaled else None
         ),
+        "race": result.race and result.race._asdict(),
         "empty_votes": sum(spent.empty_votes for spent in ranks) if pool.options.respond == "vote" else None,
         "engine": sum((spent.stats for spent in ranks), EngineCounts()).to_record(),
     }
@@ -76,10 +77,19 @@ def settings(record: Mapping[str, Any]) -> str:
     """How a pool's figures were made, in a line for the reader of the table; ``record`` is its `pool_record`."""
     options = record["options"]
     labels = "used" if record["labels_used"] else "not used"
-    tree = options["strategy"] != "parallel"
+    tree = options["strategy"] not in ("parallel", "consistency")
     branching = f" {options['branching']}" if tree else ""
-    threshold = f", θ = {options['entropy_threshold']:g}" if tree and options["branching"] != "none" else ""
+    threshold = f", θ = {options['entropy_threshold']:g}" if tree else ""
     return (
         f"{record['task']}: {options['strategy']}{branching}, M = {options['max_sequences']}{threshold}, "
-        f"T = {options['temperature']:g}, seed {options['seed']}, labels {labels}"
+        f"T = {options['temperature']:g}, seed {options['seed']}, labels {labels}{_saved(record)}"
     )
+
+
+def _saved(record: Mapping[str, Any]) -> str:
+    """What a race came to, beside all M sequences."""
+    if not (race := record["race"]):
+        return ""
+    share = record["tokens"] / race["parallel_tokens"]
+    most = record["options"]["max_sequences"]
+    return f"; settled {race['settled']:.0%}, {share:.0%} of the tokens of {most}"

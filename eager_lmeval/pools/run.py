@@ -50,6 +50,15 @@ class Parcel(NamedTuple):
     """The receiver's prompts: their sequences and prefill tokens."""
 
 
+class Races(NamedTuple):
+    """What the races of a pool came to."""
+
+    settled: float
+    """Share of them whose vote was settled."""
+    parallel_tokens: float
+    """What all M sequences of every prompt would have cost, estimated (`Summary.tokens_of_all`)."""
+
+
 @dataclass(frozen=True)
 class PoolResult:
     """The trees of this rank's prompts in the prompts' order; the ledger and the sums are those of all ranks."""
@@ -62,6 +71,8 @@ class PoolResult:
     labels_used: bool
     standings: list[Standing]
     """By tree: what a reader has to know of how the strategy went."""
+    race: Races | None
+    """Of all ranks, where there were any."""
 
 
 def grow_pool(
@@ -274,7 +285,11 @@ class PoolRun:
         ledger.check_balance()
         labels_used = self._options.strategy == "eager"
         standings = [strategy.standing(self._first[place], self._options) for place in mine]
-        return PoolResult(list(mine.values()), ledger, totals, len(reused), labels_used, standings)
+        races = None
+        if self._options.strategy == "consistency":
+            settled = [summary.settled_time is not None for summary in self._first]
+            races = Races(sum(settled) / len(settled), sum(summary.tokens_of_all for summary in self._first))
+        return PoolResult(list(mine.values()), ledger, totals, len(reused), labels_used, standings, races)
 
     def _reuse_roots(self, place: int) -> int:
         """Takes what the journal has of a prompt's roots; how many from the first on, the same on all ranks."""

@@ -11,6 +11,7 @@ from lm_eval.api.instance import Instance
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
+from eager_lmeval.pools.record import settings
 from eager_lmeval.verify import get_verifier
 
 RACE = {"strategy": "consistency", "first_lanes": 2, "settled_at": 0.8}
@@ -78,3 +79,25 @@ def test_a_vote_that_cannot_be_held_is_one_line(demo, given, said):
     with pytest.raises(UsageError, match=said) as caught:
         demo.generate_until([instance], disable_tqdm=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_race_says_beside_what_it_spent_what_all_sequences_would_have_cost(demo):
+    trees = [response.tree for response in generate(demo, LABELS, **RACE)][::4]
+    pool = demo.get_model_info()["eager"]["pools"][-1]
+    lanes = [[sequence["num_tokens"] for sequence in tree["sequences"][:2]] for tree in trees]
+    assert pool["race"]["parallel_tokens"] == pytest.approx(sum(4 * sum(of) / 2 for of in lanes))
+    assert pool["race"]["settled"] == pytest.approx(sum(tree["settled"] for tree in trees) / 6)
+    share = pool["tokens"] / pool["race"]["parallel_tokens"]
+    assert settings(pool).endswith(f"settled {pool['race']['settled']:.0%}, {share:.0%} of the tokens of 4")
+
+
+def test_a_task_that_reads_several_texts_gets_none_that_was_cut(demo):
+    responses = generate(demo, LABELS, **RACE | {"settled_at": 0.6, "first_lanes": 1})
+    cut = {
+        (sequence["text"], tree["doc"])
+        for number, tree in enumerate(response.tree | {"doc": number // 4} for number, response in enumerate(responses))
+        for sequence in tree["sequences"]
+        if sequence["finish"] == "cut"
+    }
+    assert cut, "there was something to cut"
+    assert not cut & {(str(response), number // 4) for number, response in enumerate(responses)}
