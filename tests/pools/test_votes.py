@@ -92,7 +92,7 @@ def test_a_race_says_beside_what_it_spent_what_all_sequences_would_have_cost(dem
 
 
 def test_a_task_that_reads_several_texts_gets_none_that_was_cut(demo):
-    responses = generate(demo, LABELS, **RACE | {"settled_at": 0.6, "first_lanes": 1})
+    responses = generate(demo, LABELS, **RACE)
     cut = {
         (sequence["text"], tree["doc"])
         for number, tree in enumerate(response.tree | {"doc": number // 4} for number, response in enumerate(responses))
