@@ -24,7 +24,7 @@ def demo() -> EagerLM:
     return EagerLM(pretrained="demo", dtype="float32")
 
 
-def generate(lm: EagerLM, labels: Sequence[str], **given: Any) -> list[str]:
+def generate(lm: EagerLM, labels: Sequence[str], repeats: int = 4, **given: Any) -> list[str]:
     """Responses to three sums and three searches whose documents say that these are the right answers."""
     options = {"max_sequences": 4, "entropy_threshold": 0.5, "temperature": 0.9, "max_gen_toks": 96, "verifier": "math"}
     requests = []
@@ -32,8 +32,8 @@ def generate(lm: EagerLM, labels: Sequence[str], **given: Any) -> list[str]:
         doc = {"answer": label, "eager": {"label": label, "verifier": "math"}}
         question = f"Add {30 + number} and 25." if number % 2 else f"Solve {20 + number}*x=5 mod 29."
         context = f"<|user|>{question}<|assistant|>"
-        requests.append(Instance("generate_until", doc, (context, options | given), 0, ("some_task", number, 4)))
-    return lm.generate_until([request for request in requests for _ in range(4)], disable_tqdm=True)
+        requests.append(Instance("generate_until", doc, (context, options | given), 0, ("some_task", number, repeats)))
+    return lm.generate_until([request for request in requests for _ in range(repeats)], disable_tqdm=True)
 
 
 def test_scrambled_labels_change_nothing(demo):
@@ -92,12 +92,11 @@ def test_a_race_says_beside_what_it_spent_what_all_sequences_would_have_cost(dem
 
 
 def test_a_task_that_reads_several_texts_gets_none_that_was_cut(demo):
-    responses = generate(demo, LABELS, **RACE)
-    cut = {
-        (sequence["text"], tree["doc"])
-        for number, tree in enumerate(response.tree | {"doc": number // 4} for number, response in enumerate(responses))
-        for sequence in tree["sequences"]
-        if sequence["finish"] == "cut"
-    }
-    assert cut, "there was something to cut"
-    assert not cut & {(str(response), number // 4) for number, response in enumerate(responses)}
+    responses = generate(demo, LABELS, 12, **RACE)
+    cut_anywhere = False
+    for place in range(0, len(responses), 12):
+        sequences = responses[place].tree["sequences"]
+        ended = {sequence["text"] for sequence in sequences if sequence["finish"] != "cut"}
+        cut_anywhere |= len(ended) < len({sequence["text"] for sequence in sequences})
+        assert set(map(str, responses[place : place + 12])) == ended
+    assert cut_anywhere
