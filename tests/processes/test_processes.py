@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 import torch
 from process_runs import Call, Plan, essence, log_of, make_calls, pools, results, run
+from slow_race import tick_by_tick
 
 from eager_lmeval import paths
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.pools.requests import Request, one_order
+from eager_lmeval.verify import get_verifier
 
 STRATEGIES = ("parallel", "init", "adapt", "eager")
 SLOW_S = 8.0
@@ -225,3 +228,60 @@ def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
             for one in (tree, expected[line["doc_id"]])
         )
         assert ours == theirs
+
+
+def random_races() -> list[Call]:
+    """Ten pools of twenty races each, over 8, 64 and 256 rows."""
+    choose = random.Random(7)
+    return [
+        Call(
+            20,
+            gen_kwargs={
+                **{
+                    "strategy": "consistency",
+                    "verifier": "math",
+                    "seed": number,
+                    "max_sequences": choose.randint(4, 16),
+                },
+                **{"first_lanes": choose.randint(1, 8), "settled_at": choose.choice([0.8, 0.95])},
+                "max_rows": (8, 64, 256)[number % 3],
+            },
+        )
+        for number in range(10)
+    ]
+
+
+@pytest.fixture(scope="module")
+def races_by_rule(demo: EagerLM) -> list[dict[str, Any]]:
+    """What the rule makes of all M answers of each document: tokens of what ended and of what was cut."""
+    verifier, found = get_verifier("math"), []
+    for call in random_races():
+        (made,) = make_calls(demo, [Call(20, gen_kwargs=call.gen_kwargs | {"strategy": "parallel", "max_rows": 256})])
+        rules = [call.gen_kwargs[name] for name in ("first_lanes", "max_sequences", "settled_at")]
+        found.append({})
+        for document, answered in made.items():
+            sequences = answered["tree"]["sequences"]
+            texts = [sequence["text"][sequence["answer_at"] :] for sequence in sequences]
+            classes = [grade.answer_class for grade in verifier.grade(texts, None)]
+            race = tick_by_tick([sequence["num_tokens"] for sequence in sequences], classes, *rules)
+            found[-1][document] = {
+                root: (sequences[root]["token_ids"][:tokens], root in race.cut)
+                for root, tokens in sorted((race.ended | race.cut).items())
+            }
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_200_random_races_are_those_of_the_rule_on_any_number_of_processes(races_by_rule, tmp_path, ranks):
+    plan = Plan(str(tmp_path), random_races())
+    assert run(plan, ranks) == [0] * ranks, log_of(plan, 0)
+    for made, expected in zip(results(plan, ranks), races_by_rule, strict=True):
+        raced = {
+            document: {
+                sequence["path"][0]: (sequence["token_ids"], sequence["finish"] == "cut")
+                for sequence in answered["tree"]["sequences"]
+            }
+            for document, answered in made.items()
+        }
+        assert raced == expected

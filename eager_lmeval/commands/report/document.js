@@ -17,6 +17,7 @@ function voteTable(sequences) {
   const classes = new Map();
   let silent = 0;
   for (const one of sequences) {
+    if (one.finish === "cut") continue;
     if (one.answer === null || one.answer === undefined) { silent += 1; continue; }
     const vote = classes.get(one.class) ?? { answer: one.answer, votes: 0, weight: 0, correct: one.correct };
     classes.set(one.class, { ...vote, votes: vote.votes + 1, weight: vote.weight + (one.weight ?? 0) });
@@ -41,13 +42,14 @@ function view({ name, entry, detail }, atLeast) {
   choose(Math.max(0, detail.sequences.findIndex((one) => one.correct)));
   const right = entry.c === null ? `${entry.n} sequences` : `${entry.c} of ${entry.n} sequences right`;
   const grant = entry.grant ? ` · ${entry.grant} granted in stage 2` : "";
-  const settled = detail.settled === null || detail.settled === undefined ? "" : ` · vote ${detail.settled ? "settled" : "not settled"} after ${detail.rounds} ${detail.rounds === 1 ? "round" : "rounds"}`;
-  return element("section", { class: "view" }, element("h4", {}, name), element("p", { class: "facts" }, `${right} · ${savedSaid(entry.tokens, entry.independent)}${grant}${settled}`), drawnTree.figure, box, ...voteTable(detail.sequences));
+  const cut = detail.sequences.filter((one) => one.finish === "cut").length, cutSaid = cut ? ` · ${cut} cut` : "";
+  const settled = detail.settled === null || detail.settled === undefined ? "" : ` · vote ${detail.settled ? "settled" : "not settled"}${detail.rounds ? ` after ${detail.rounds} ${detail.rounds === 1 ? "round" : "rounds"}` : typeof detail.settledTime === "number" ? ` at ${number(detail.settledTime)} tokens` : ""}`;
+  return element("section", { class: "view" }, element("h4", {}, name), element("p", { class: "facts" }, `${right} · ${savedSaid(entry.tokens, entry.independent)}${grant}${settled}${cutSaid}`), drawnTree.figure, box, ...voteTable(detail.sequences));
 }
 
 function drawDocument(panel, views, link, change) {
   const { entry, detail } = views[0];
-  const longest = Math.max(...views.flatMap((one) => (one.detail?.sequences ?? []).map((sequence) => sequence.tokens ?? 0))); // of both, so that they compare
+  const longest = Math.max(...views.flatMap((one) => (one.detail?.sequences ?? []).map((sequence) => (sequence.start ?? 0) + (sequence.tokens ?? 0)))); // of both, so that they compare
   panel.replaceChildren(...[
     element("h3", {}, visible(entry.title) || "(empty prompt)"),
     element("p", { class: "facts" }, `Document ${entry.id}`, detail.label === null ? "" : " · label ", detail.label === null ? null : element("b", {}, detail.label), " · ", element("a", { href: link }, "link to it"), change ? ` · ${change}` : ""),

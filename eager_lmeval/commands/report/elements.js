@@ -35,6 +35,7 @@ const KINDS = {
   right: { sign: "✓", name: "right" },
   wrong: { sign: "✗", name: "wrong" },
   none: { sign: "–", name: "no answer" },
+  cut: { sign: "✂", name: "cut when the vote was settled" },
   ungraded: { sign: "", name: "not graded" },
 };
-const kindOf = (one) => (one.correct === undefined ? "ungraded" : one.answer === null ? "none" : one.correct ? "right" : "wrong");
+const kindOf = (one) => (one.finish === "cut" ? "cut" : one.correct === undefined ? "ungraded" : one.answer === null ? "none" : one.correct ? "right" : "wrong");

@@ -1,12 +1,14 @@
 // A document's tree: time goes to the right, a line is a sequence, its width what of the document still goes along it.
+// Of a race: a line is a lane from its start on, its colour the class of its answer.
 
-const WIDEST = 13, LEAST = 1.6;
+const WIDEST = 13, LEAST = 1.6, LANE = 4, COLOURS = 6;
 
 // What is drawn: rows from top to bottom, the splits on each, and who is below whom.
 function layOut(detail, grant, atLeast) {
   const sequences = detail.sequences;
   const inTokens = sequences.every((one) => one.tokens !== null && one.tokens !== undefined);
-  const ends = sequences.map((one) => (inTokens ? one.tokens : one.cut + one.text.length));
+  const races = inTokens && sequences.every((one) => typeof one.start === "number");
+  const ends = sequences.map((one) => (inTokens ? (races ? one.start : 0) + one.tokens : one.cut + one.text.length));
   const children = sequences.map(() => []), roots = [];
   for (const [place, one] of sequences.entries()) (one.parent === null ? roots : children[one.parent]).push(place);
   const weight = sequences.map((one) => one.weight ?? 1 / sequences.length);
@@ -40,7 +42,7 @@ function layOut(detail, grant, atLeast) {
   }
   const segments = sequences.map((one, place) => {
     const parts = [], at = [...new Set(children[place].map((child) => sequences[child].at))].sort((a, b) => a - b);
-    let start = one.at ?? 0, share = total[place];
+    let start = one.at ?? (races ? one.start : 0), share = total[place];
     for (const stop of [...at, ends[place]]) {
       const going = new Set([kindOf(one)]);
       for (const child of children[place]) if (sequences[child].at >= stop) for (const kind of kinds[child]) going.add(kind);
@@ -57,14 +59,16 @@ function layOut(detail, grant, atLeast) {
     const ways = [goingRight, ...leaving.map((child) => kinds[child].has("right"))];
     return { place, at: part.stop, leaving, share: after[0].share, decisive: ways.includes(true) && ways.includes(false), goingRight };
   }));
-  return { sequences, rows, groups, segments, splits, children, total, units, kinds, inTokens, longest: Math.max(1, atLeast, ...ends), ends, graded: sequences.some((one) => one.correct !== undefined) };
+  const wrong = [...new Set(sequences.filter((one) => kindOf(one) === "wrong").map((one) => one.class))];
+  const lane = (place) => (races ? ` lane${kindOf(sequences[place]) === "wrong" ? ` c-${wrong.indexOf(sequences[place].class) % COLOURS}` : ""}` : "");
+  return { races, lane, settled: races ? detail.settledTime ?? null : null, sequences, rows, groups, segments, splits, children, total, units, kinds, inTokens, longest: Math.max(1, atLeast, ...ends), ends, graded: sequences.some((one) => one.correct !== undefined) };
 }
 
 function sequenceName(plan, place) {
   const one = plan.sequences[place], kind = KINDS[kindOf(one)];
   const left = one.parent === null ? "" : `, left sequence ${one.parent} at token ${one.at}`;
   const answer = one.answer === null || one.answer === undefined ? "" : `, answer ${one.answer}`;
-  return `sequence ${place}: ${kind.name}${answer}, ${number(plan.ends[place])} ${plan.inTokens ? "tokens" : "characters"}${left}`;
+  return `sequence ${place}: ${kind.name}${answer}, ${number(one.tokens ?? plan.ends[place])} ${plan.inTokens ? "tokens" : "characters"}${plan.races && one.start ? `, from ${number(one.start)} on` : ""}${left}`;
 }
 
 // The sides of a split: the sequence that went on, then those that left it.
@@ -108,6 +112,10 @@ function legend(plan) {
   if (used.has("mixed")) chips.push(element("li", {}, element("span", { class: "chip k-mixed" }), "shared by several outcomes"));
   if (plan.splits.some((some) => some.length)) chips.push(element("li", {}, element("span", { class: "dot plain" }), "split"));
   if (plan.splits.some((some) => some.some((split) => split.decisive))) chips.push(element("li", {}, element("span", { class: "dot decisive" }), "split that decided between right and not"));
+  if (plan.races) {
+    if (plan.settled !== null) chips.push(element("li", {}, element("span", { class: "chip settled" }), `vote settled at ${number(plan.settled)} tokens`));
+    return element("ul", { class: "legend" }, ...chips, element("li", {}, "another colour: another wrong answer"));
+  }
   const width = plan.sequences.some((one) => one.copies !== null && one.copies !== undefined) ? "copies" : "weight";
   return element("ul", { class: "legend" }, ...chips, element("li", {}, `width: ${width}`));
 }
@@ -134,11 +142,12 @@ function picture(detail, grant, atLeast, choose) {
       if (group.late) bands.push({ from: group.name ? below - 19 : below - 6, to: below + (until - group.from) * row + 2 });
       for (let index = group.from; index < until; index += 1) { y[plan.rows[index]] = below + row / 2; below += row; }
     }
-    const height = below + 24, thick = (share) => number(Math.max(LEAST, share * widest), 2);
-    const svg = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Tree of ${plan.sequences.length} sequences and ${forks} splits. Arrow keys move, Enter shows a sequence.` });
+    const height = below + 24, thick = (share) => number(plan.races ? Math.min(LANE, widest) : Math.max(LEAST, share * widest), 2);
+    const svg = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${plan.races ? `Race of ${plan.sequences.length} sequences` : `Tree of ${plan.sequences.length} sequences and ${forks} splits`}. Arrow keys move, Enter shows a sequence.` });
     for (const band of bands) svg.append(drawn("rect", { class: "late", x: 0, y: band.from, width, height: band.to - band.from }));
     const step = [1, 2, 5].flatMap((base) => [0, 1, 2, 3, 4, 5].map((power) => base * 10 ** power)).sort((a, b) => a - b).find((size) => plan.longest / size <= Math.max(2, width / 110)) ?? plan.longest;
     for (let tick = 0; tick <= plan.longest; tick += step) svg.append(drawn("line", { class: "tick", x1: x(tick), x2: x(tick), y1: top - 4, y2: below }), drawn("text", { class: "axis", x: x(tick), y: 11, "text-anchor": tick ? "middle" : "start" }, number(tick)));
+    if (plan.settled !== null) svg.append(drawn("line", { class: "settled", x1: x(plan.settled), x2: x(plan.settled), y1: top - 4, y2: below }));
     svg.append(drawn("text", { class: "axis", x: width - 4, y: 11, "text-anchor": "end" }, plan.inTokens ? "tokens" : "characters"), ...parts);
 
     const items = []; // by row: the sequence, then its splits
@@ -150,7 +159,7 @@ function picture(detail, grant, atLeast, choose) {
         const from = y[one.parent], begin = x(one.at), bend = Math.min(8, (at - from) / 2);
         line.append(drawn("path", { class: `k-${parts[0].kind}`, "stroke-width": thick(parts[0].share), d: `M${begin} ${from}V${at - bend}Q${begin} ${at} ${Math.min(begin + bend, x(parts[0].stop))} ${at}` }));
       }
-      for (const [index, part] of parts.entries()) line.append(drawn("path", { class: `k-${part.kind}`, "stroke-width": thick(part.share), d: `M${x(part.start) + (index || one.parent === null ? 0 : Math.min(8, x(part.stop) - x(part.start)))} ${at}H${x(part.stop)}` }));
+      for (const [index, part] of parts.entries()) line.append(drawn("path", { class: `k-${part.kind}${plan.lane(place)}`, "stroke-width": thick(part.share), d: `M${x(part.start) + (index || one.parent === null ? 0 : Math.min(8, x(part.stop) - x(part.start)))} ${at}H${x(part.stop)}` }));
       const said = one.answer === null || one.answer === undefined ? "" : visible(one.answer), room = width < 480 ? 6 : 14;
       line.append(drawn("text", { class: row > 12 ? `end k-${kind}` : `end dense k-${kind}`, x: x(plan.ends[place]) + 6, y: at + 4 }, `${KINDS[kind].sign} ${said.length > room ? `${said.slice(0, room - 1)}…` : said}`));
       svg.append(line);

@@ -72,6 +72,7 @@ def shown(document: Document, pack: Callable[[Mapping[str, Any]], str] | None) -
                 "threshold": record.get("entropy_threshold"),
                 "rounds": record.get("rounds"),
                 "settled": record.get("settled"),
+                "settledTime": record.get("settled_time"),
                 "sequences": _shown(sequences, graded),
             }
         ),
@@ -109,6 +110,7 @@ def _one(sequence: Mapping[str, Any], cut: int) -> dict[str, Any]:
         "chars": sequence.get("token_chars"),
         "answerAt": sequence.get("answer_at"),
         "finish": sequence.get("finish"),
+        "start": sequence.get("start"),
         "tokens": sequence.get("num_tokens"),
         "at": sequence.get("branch_at"),
         "weight": sequence.get("weight"),

@@ -11,6 +11,7 @@ from process_runs import problems
 
 from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.tree import Prompt, Tree
+from eager_lmeval.engine.vllm import loop
 from eager_lmeval.engine.vllm.loop import Engine
 from eager_lmeval.engine.vllm.server import Server
 from eager_lmeval.lm import EagerLM
@@ -128,6 +129,16 @@ def assert_nothing_is_left(engine: Engine, lm: EagerVLLM) -> None:
     assert not lm.model.llm_engine.has_unfinished_requests()
 
 
+def test_races_are_those_of_eager_where_requests_report_now_and_then(
+    served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "report_interval", lambda most: 7)
+    options = resolve(CASES["consistency"])
+    result, engine = grown(served, options, prompts(plain, options))
+    assert_same(result, expected("consistency", plain))
+    assert_nothing_is_left(engine, served)
+
+
 def test_a_worker_is_asked_where_log_probabilities_do_not_tell_how_a_weight_splits(
     served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +156,7 @@ def test_the_cases_reach_what_they_are_for(plain: EagerLM) -> None:
     """Second stages, second tokens that the cuts take, ends of both kinds, forks of forks, ended thinking."""
     pools = {case: expected(case, plain) for case in CASES}
     sequences = [sequence for pool in pools.values() for tree in pool.trees for sequence in tree.sequences]
-    assert {sequence.finish for sequence in sequences} == {"stop", "length"}
+    assert {sequence.finish for sequence in sequences} == {"stop", "length", "cut"}
     assert any(len(sequence.path) > 2 for sequence in sequences)
     for case in ("adapt", "adapt, paper", "adapt, systematic", "eager", "eager, systematic"):
         assert pools[case].ledger.grants, case
