@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import Browser
@@ -241,3 +242,38 @@ def test_a_phone_shows_the_first_score_at_once_and_the_run_s_name_always(opened:
     assert opened.value(f"{cells}[1].getBoundingClientRect().left") < 0
     assert opened.value(f"{cells}[0].getBoundingClientRect().left") >= 0
     assert opened.value(f"{cells}[0].innerText").startswith("#1")
+
+
+def raced() -> dict[str, Any]:
+    """Two first lanes that agree, and two more that were cut when they had."""
+    record = tree_record(
+        [thought("so", 1), thought("as so", 1), thought("lo", 7), "<think>what"], strategy="consistency"
+    )
+    record |= {"rate_roots": 2, "settled": True, "settled_time": 34}
+    for sequence, (start, finish) in zip(
+        record["sequences"], [(0, "stop"), (0, "stop"), (5, "stop"), (23, "cut")], strict=True
+    ):
+        sequence |= {"start": start, "finish": finish, "copies": 1}
+    record["sequences"][3]["answer_at"] = None
+    return record
+
+
+def test_a_race_has_a_lane_from_its_start_on_and_the_moment_when_the_vote_was_settled(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    records = [raced(), *[tree_record([thought("so", 1)])] * 3]
+    run = write_run(tmp_path / "race", {"pass@max": [1.0] * 4}, records=records, questions=["one", "two", "3", "4"])
+    assert main(["report", str(run), "-o", str(tmp_path / "report.html")]) == 0
+    chromium.size(1400)
+    chromium.open(tmp_path / "report.html")
+    text = open_document(chromium, 0)
+    assert "vote settled at 34 tokens · 1 cut" in text
+    assert labels(chromium, ".course")[2:] == [
+        "sequence 2: wrong, answer 7, 26 tokens, from 5 on",
+        "sequence 3: cut when the vote was settled, 11 tokens, from 23 on",
+    ]
+    lanes = chromium.value("[...document.querySelectorAll('path.lane')].map((one) => one.getBBox().x)")
+    assert lanes[0] == lanes[1] < lanes[2] < lanes[3]
+    settled = chromium.value("document.querySelector('line.settled').getBBox().x")
+    assert settled > lanes[3]
+    assert chromium.errors == []
