@@ -37,7 +37,7 @@ test-lowest test-newest: test-%:
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt torch uv
 	.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION) \
-	    -e '.[plot]' 'pytest>=8.0' 'hypothesis>=6.100' "$$(grep '^torch==' constraints.txt)"
+	    -e . 'pytest>=8.0' 'hypothesis>=6.100' "$$(grep '^torch==' constraints.txt)"
 	.venv-$*/bin/uv pip list --python .venv-$*/bin/python | grep -E '^(accelerate|datasets|lm-eval|torch|transformers) '
 	.venv-$*/bin/python -m pytest -p no:cacheprovider $(BOUNDS_TESTS) -k 'not parallelize and not consistency'
 	rm -rf build/versions/$*
@@ -70,6 +70,7 @@ bench: .venv/installed
 
 # What docs/study.md rests on: some five hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
 study: .venv/installed
+	$(INSTALL) -e '.[study]'
 	$(BIN)/python study/run.py $(if $(QUICK),--quick)
 
 clean:
@@ -86,7 +87,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/installed: .venv/torch $(SOURCES)
-	$(INSTALL) -e '.[plot]'
+	$(INSTALL) -e .
 	@touch $@
 
 .venv/installed-test: .venv/installed

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from cells import Cell, load
+from curve import save_curve
 from tables import Baseline, by_option, claims, curves, designs, grid, parallel_curve, points, rates
-
-from eager_lmeval.commands.curve import save_curve
 
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 Results = Mapping[str, list[Cell]]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from cells import Cell
+from curve import CurvePoint
 from marks import markdown
 from numpy.typing import NDArray
 
-from eager_lmeval.commands.curve import CurvePoint
-from eager_lmeval.scores.stats import bootstrap_interval
+from eager_lmeval.scores.stats import percentile_interval, resampled_means
 
 Values = NDArray[np.float64]
 HEADLINES = ("pass@max", "cons_w@max", "pass_rate_w")
@@ -82,7 +82,7 @@ class Baseline:
 def paired(candidate: Values, baseline: Values) -> str:
     """Mean difference with its 95 % interval over documents, each of which is a mean over the seeds."""
     differences = candidate - baseline
-    low, high = bootstrap_interval(differences.tolist())
+    low, high = percentile_interval(resampled_means(np.sort(differences)), 0.95)
     return f"{signed(float(differences.mean()))} [{signed(low)}, {signed(high)}]"
 
 

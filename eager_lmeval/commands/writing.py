@@ -1,9 +1,8 @@
-"""How commands hand over what they found: printed, as a file, or as cells of a Markdown table."""
+"""How commands hand over what they found: printed, as a file, or on a job's page."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from tqdm import tqdm
 
-__all__ = ["append_summary", "console", "markdown_cell", "print_text", "progress", "save_text"]
+__all__ = ["append_summary", "console", "print_text", "progress", "save_text"]
 
 _LOG_WIDTH = 110
 """Columns of a table where the output is no terminal."""
@@ -70,9 +69,3 @@ def append_summary(command: str, markdown: Callable[[], str]) -> None:
                 f"eager-lmeval {command}: the summary is not in $GITHUB_STEP_SUMMARY, {summary}: {error.strerror}",
                 file=sys.stderr,
             )
-
-
-def markdown_cell(text: str) -> str:
-    """Text in a Markdown table, where names are somebody else's: no markup, no entity, nothing to drive a terminal."""
-    plain = "".join(character if character.isprintable() else " " for character in text)
-    return re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", plain)

@@ -94,8 +94,8 @@ def test_the_tables_show_means_over_the_seeds_and_the_csv_each_cell(tmp_path: Pa
         write_run(tmp_path / f"{seed}{rows}", {"pass@max": [passed, passed]}, options=options)
     cells = rows_of(find_runs(tmp_path), ["seed", "extra_cap"])
     table = to_markdown(means_of(cells))
-    assert "| EAGER-init, top2, θ = 0.5, extra_cap 2 | 0.500 |" in table
-    assert "| EAGER-init, top2, θ = 0.5, extra_cap 3 | 1.000 |" in table
+    assert r"| EAGER-init, top2, θ = 0.5, extra\_cap 2 | 0.500 |" in table
+    assert r"| EAGER-init, top2, θ = 0.5, extra\_cap 3 | 1.000 |" in table
     assert "Means over up to 2 seeds." in table
     found = csv.DictReader(io.StringIO(to_csv(cells)))
     assert sorted((line["seed"], line["extra_cap"], line["p@k"]) for line in found) == [
@@ -152,10 +152,10 @@ def test_a_task_without_the_papers_metrics_is_shown_with_its_own(tmp_path: Path)
     write_run(tmp_path, {"exact_match": [1.0, 0.0], "exact_match_stderr": [0.1, 0.1]})
     (row,) = rows_of(find_runs(tmp_path))
     assert row.measures == {"exact_match": 0.5, "#T": 20.0, "#S": 2.0}
-    assert "| method | T = 0.8 exact_match | T = 0.8 #T | T = 0.8 #S |" in to_markdown([row])
+    assert r"| method | T = 0.8 exact\_match | T = 0.8 #T | T = 0.8 #S |" in to_markdown([row])
     both = list(csv.DictReader(io.StringIO(to_csv([row, ROWS[0]]))))
     assert [(line["exact_match"], line["p@k"]) for line in both] == [("0.5", ""), ("", "0.5")]
-    assert r"method & exact\_match & \#T & \#S \\" in to_latex([row])
+    assert r"method & T = 0.8 exact\_match & T = 0.8 \#T & T = 0.8 \#S \\" in to_latex([row])
 
 
 @pytest.fixture

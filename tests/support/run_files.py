@@ -109,6 +109,10 @@ def tree_record(
         paths.append([place] if parent is None else [*paths[parent], at])
         end = text.rfind("</think>")
         own = text[at or 0 :]
+        entropies = [(7 * index) % 11 / 5 for index in range(len(own) - (at is not None))]
+        first = 0 if at is None else at + 1
+        likeliest = [[first + index, 0.5, 0.25] for index, entropy in enumerate(entropies) if entropy]
+        likeliest = likeliest if at is None else [[at, 0.5, 0.25], *likeliest]
         sequences.append(
             {
                 "path": paths[-1],
@@ -124,7 +128,8 @@ def tree_record(
                 "logprob": -1.0,
                 "token_ids": [ord(character) for character in own],
                 "token_chars": [1] * len(own),
-                "entropies": [(7 * index) % 11 / 5 for index in range(len(own) - (at is not None))],
+                "entropies": entropies,
+                "likeliest": likeliest,
             }
         )
     return {

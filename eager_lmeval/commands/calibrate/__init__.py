@@ -1,4 +1,4 @@
 """`eager-lmeval calibrate`: chooses θ and M from a small pilot run, before money is spent on the whole one.
 
-`pilot` replays the gate on recorded entropies, `command` is the command.
+`examples` reads the pilot, `splits` plays systematic trees on it, `pilot` forecasts, `command` is the command.
 """

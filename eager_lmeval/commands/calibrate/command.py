@@ -16,14 +16,13 @@ from eager_lmeval.errors import UsageError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-    from eager_lmeval.algorithm.gate import GateSettings
     from eager_lmeval.commands.calibrate.examples import PilotPrompt
     from eager_lmeval.commands.calibrate.pilot import Forecast
     from eager_lmeval.runs.run import Run
 
     Predict = Callable[[float], Forecast]
 
-__all__ = ["add_parser", "gate_of", "run"]
+__all__ = ["add_parser", "run"]
 
 ROWS = 10
 """Thresholds that are shown where none are given."""
@@ -31,8 +30,6 @@ STEP_NATS = 0.01
 """How finely θ is chosen."""
 _CHOSEN = ("strategy", "max_sequences", "entropy_threshold", "branching", "fan_out")
 """Options that the written configuration gets from here; the others are the pilot's."""
-PLAYS = 32
-"""Trees of a prompt that a forecast of systematic ones plays: the error needs more of them than the tokens."""
 _WORTHWHILE = 0.1
 """Share of the tokens from which on a saving is called one."""
 
@@ -52,13 +49,10 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--thresholds", type=numbers, metavar="θ,…", help="in nats; default: from the pilot")
     parser.add_argument("--max_sequences", type=counts, metavar="M,…", help="default: the pilot's")
     parser.add_argument(
-        "--branching", choices=("top2", "systematic"), help="default: the pilot's; systematic if it did not branch"
-    )
-    parser.add_argument(
         "--fan_out",
         type=arguments.argument(arguments.listed(_fan_out)),
         metavar="F,…",
-        help="systematic: the most tokens that a sequence splits into, or none; default: none,2",
+        help="the most tokens that a sequence splits into, or none; default: none,2",
     )
     parser.add_argument("--prompts", type=count, metavar="D", help="prompts of the whole run; default: the task's")
     target = parser.add_mutually_exclusive_group()
@@ -95,8 +89,6 @@ def run(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.writing import progress
     from eager_lmeval.runs.run import find_run
 
-    if args.fan_out and args.branching == "top2":
-        raise UsageError("--fan_out belongs to --branching systematic; leave one of them out")
     if args.write and args.target_tokens is None and args.target_saving is None:
         raise UsageError("--write needs --target-tokens or --target-saving, which choose what to write")
     pilot, remark = find_run(args.pilot)
@@ -114,11 +106,8 @@ def run(args: argparse.Namespace) -> int:
         return args.target_saving is not None and one.saving >= float(args.target_saving)
 
     sizes = args.max_sequences or [pool["options"]["max_sequences"]]
-    branching = args.branching or ("systematic" if args.fan_out else _branching_of(pool["options"]))
-    fan_outs = (args.fan_out or [None, 2]) if branching == "systematic" else [None]
-    if branching == "systematic":
-        _require_likeliest(prompts, args.thresholds or ())
-    designs = list(itertools.product(sizes, fan_outs))
+    _require_likeliest(prompts, args.thresholds or ())
+    designs = list(itertools.product(sizes, args.fan_out or [None, 2]))
     replays = len(designs) * len(args.thresholds) * len(prompts) if args.thresholds else None
     forecasts: list[Forecast] = []
     chosen: list[Forecast] = []
@@ -127,20 +116,15 @@ def run(args: argparse.Namespace) -> int:
 
             def predict(threshold: float, most: int = most, fan_out: int | None = fan_out) -> Forecast:
                 bar.set_description_str(f"replaying at θ = {threshold:g}, M = {most}", refresh=False)
-                rules: GateSettings | Splits = gate_of(pool["options"], threshold, most)
-                if branching == "systematic":
-                    rules = Splits(threshold, most, fan_out, pool["options"].get("think_gate", True))
-                return forecast(prompts, rules, PLAYS if branching == "systematic" else 8, bar.update)
+                splits = Splits(threshold, most, fan_out, pool["options"].get("think_gate", True))
+                return forecast(prompts, splits, played=bar.update)
 
-            rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(
-                prompts, predict, branching
-            )
+            rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(prompts, predict)
             found = _lowest(rows, predict, reaches, between=not args.thresholds)
             chosen += found
             forecasts += sorted({*rows, *found}, key=lambda one: one.threshold)
     _print(forecasts, task, len(prompts), count, pool.get("tokens_per_second"))
-    if branching == "systematic":
-        _print_text(_case(prompts, max(sizes), pool["options"]))
+    _print_text(_case(prompts, max(sizes), pool["options"]))
     if args.target_tokens is None and args.target_saving is None:
         return 0
     if not chosen:
@@ -152,7 +136,11 @@ def run(args: argparse.Namespace) -> int:
         return 1
     graded = not any(math.isnan(one.variance) for one in chosen)
     best = min(chosen, key=lambda one: one.variance) if graded else max(chosen, key=lambda one: one.sequences)
-    settings = {"branching": branching, "entropy_threshold": f"{best.threshold:g}", "max_sequences": best.max_sequences}
+    settings = {
+        "branching": "systematic",
+        "entropy_threshold": f"{best.threshold:g}",
+        "max_sequences": best.max_sequences,
+    }
     if best.fan_out:
         settings["fan_out"] = best.fan_out
     print(
@@ -160,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
         f"({best.tokens * count:,.0f} tokens, {_percent(best.saving)} saved)"
     )
     if args.write:
-        _write(args.write, _configuration(pilot, task, best, branching))
+        _write(args.write, _configuration(pilot, task, best))
         print(f"Written: {args.write}; run it with lm_eval run --config {args.write}")
     return 0
 
@@ -189,20 +177,6 @@ def _pool(pilot: Run, task: str) -> Mapping[str, Any]:
     return pool
 
 
-def gate_of(options: Mapping[str, Any], threshold: float, most: int) -> GateSettings:
-    """The pilot's gate at another θ and M."""
-    from eager_lmeval.algorithm.gate import GateSettings
-
-    return GateSettings(
-        threshold,
-        most,
-        count=options.get("count", "all"),
-        window=options.get("branch_window"),
-        percentile=options.get("dynamic_percentile"),
-        until_thought_ends=options.get("think_gate", True),
-    )
-
-
 def _fan_out(text: str) -> int | None:
     """``none``, or a whole number from 2 on."""
     if text.strip().lower() == "none":
@@ -212,12 +186,6 @@ def _fan_out(text: str) -> int | None:
     return arguments.count(text)
 
 
-def _branching_of(options: Mapping[str, Any]) -> str:
-    """What the pilot did, or what this project does where it did not branch."""
-    branches = options["strategy"] != "parallel" and options.get("branching", "top2") != "none"
-    return str(options.get("branching", "top2")) if branches else "systematic"
-
-
 def _require_likeliest(prompts: Sequence[PilotPrompt], thresholds: Sequence[float]) -> None:
     """UsageError where systematic trees cannot be played: the probabilities are not there."""
     from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
@@ -225,12 +193,12 @@ def _require_likeliest(prompts: Sequence[PilotPrompt], thresholds: Sequence[floa
     if low := [threshold for threshold in thresholds if threshold < UNCERTAIN_NATS]:
         raise UsageError(
             f"--thresholds {low[0]:g} is below {UNCERTAIN_NATS:g} nats, from where on a run records the probabilities "
-            f"that branching=systematic depends on; give higher ones, or --branching top2"
+            f"that branching=systematic depends on; give higher ones"
         )
     if not all(example.foreseeable for prompt in prompts for example in prompt.examples):
         raise UsageError(
             "the pilot's samples hold no probabilities (`likeliest`), which a forecast of branching=systematic needs: "
-            "make the pilot again with this release, or give --branching top2"
+            "make the pilot again with this release"
         )
 
 
@@ -241,7 +209,7 @@ def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any])
     from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
     from eager_lmeval.commands.calibrate.splits import Splits
 
-    low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)), PLAYS)
+    low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)))
     said = f"At M = {most}, splitting at every uncertain token (θ = {low.threshold:g}) saves {_percent(low.saving)}"
     if not all(prompt.graded for prompt in prompts):
         saved = 0.0
@@ -262,7 +230,7 @@ def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any])
     return f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more."
 
 
-def _spread(prompts: Sequence[PilotPrompt], predict: Predict, branching: str) -> list[Forecast]:
+def _spread(prompts: Sequence[PilotPrompt], predict: Predict) -> list[Forecast]:
     """Forecasts at θ from where half of the positions fork to where none does, evenly spread in tokens.
 
     The widest gap is halved until it is none; of rows that are nearly the same, the first is shown.
@@ -272,8 +240,7 @@ def _spread(prompts: Sequence[PilotPrompt], predict: Predict, branching: str) ->
     from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
 
     entropies = np.concatenate([example.entropies for prompt in prompts for example in prompt.examples])
-    least_nats = UNCERTAIN_NATS if branching == "systematic" else 0.0
-    ends = _round(max(least_nats, np.median(entropies))), _round(max(least_nats, entropies.max()) + STEP_NATS)
+    ends = [_round(max(UNCERTAIN_NATS, nats)) for nats in (np.median(entropies), entropies.max() + STEP_NATS)]
     rows = [predict(threshold) for threshold in ends]
     least = (rows[0].tokens - rows[-1].tokens) / ROWS
     for _ in range(2 * ROWS):
@@ -317,14 +284,9 @@ def _round(threshold: float) -> float:
 
 
 def _print(forecasts: Sequence[Forecast], task: str, pilots: int, count: int, speed: float | None) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
+    from eager_lmeval.commands.tables import Table
+    from eager_lmeval.commands.writing import print_text
 
-    from eager_lmeval.commands.writing import console
-
-    title = f"{escape(task)}: {pilots} pilot prompts, predicted for {count:,} prompts"
-    table = Table(title=title, box=box.SIMPLE, padding=0, title_justify="left", title_style="")
     columns: dict[str, Callable[[Forecast], str]] = {
         "θ": lambda one: f"{one.threshold:g}",
         "M": lambda one: str(one.max_sequences),
@@ -340,27 +302,20 @@ def _print(forecasts: Sequence[Forecast], task: str, pilots: int, count: int, sp
     graded = not any(math.isnan(one.variance) for one in forecasts)
     if not graded:
         del columns["error"]
-    if not graded and all(one.fan_out is None for one in forecasts):
-        del columns["fan_out"]
-    for name in columns:
-        table.add_column(name, justify="right")
-    for one in forecasts:
-        table.add_row(*(text(one) for text in columns.values()))
-    output = console()
-    output.print(table)
-    output.print(
+    title = f"{task}: {pilots} pilot prompts, predicted for {count:,} prompts"
+    rows = [[text(one) for text in columns.values()] for one in forecasts]
+    print_text(Table(list(columns), rows, title=title).to_text())
+    _print_text(
         "Stage 1 only: what adapt and eager spend again is what is saved. Time at the pilot's speed; a larger run "
-        "keeps its rows fuller. The interval is of the pilot's choice of prompts.",
-        soft_wrap=True,
+        "keeps its rows fuller. The interval is of the pilot's choice of prompts."
     )
     if graded:
         most = max(one.max_sequences for one in forecasts)
         alone = next(one for one in forecasts if one.max_sequences == most)
-        output.print(
+        _print_text(
             "error: standard error of pass_rate_w over runs of these prompts, at most: that copies which separate "
             f"exclude one another lowers it, and is not in a pilot. {most} independent samples: "
-            f"{math.sqrt(alone.parallel_variance / count):.4f} at {alone.parallel_tokens * count:,.0f} tokens.",
-            soft_wrap=True,
+            f"{math.sqrt(alone.parallel_variance / count):.4f} at {alone.parallel_tokens * count:,.0f} tokens."
         )
 
 
@@ -382,7 +337,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 86400:,.1f} d"
 
 
-def _configuration(pilot: Run, task: str, chosen: Forecast, branching: str) -> dict[str, Any]:
+def _configuration(pilot: Run, task: str, chosen: Forecast) -> dict[str, Any]:
     """The pilot's own settings at the chosen θ, M and `fan_out`."""
     from eager_lmeval.algorithm.options import TOP2_ALONE
 
@@ -391,10 +346,10 @@ def _configuration(pilot: Run, task: str, chosen: Forecast, branching: str) -> d
     if not isinstance(given, Mapping):
         given = dict(part.split("=", 1) for part in str(given).split(",") if "=" in part)
     strategy = pilot.pools(task)[0]["options"]["strategy"]
-    left_out = {*_CHOSEN, *((*TOP2_ALONE, "preset") if branching == "systematic" else ())}
+    left_out = {*_CHOSEN, *TOP2_ALONE, "preset"}
     model_args = {name: value for name, value in given.items() if name not in left_out} | {
-        "strategy": "init" if strategy == "parallel" else strategy,
-        "branching": branching,
+        "strategy": "init" if strategy in ("parallel", "consistency") else strategy,
+        "branching": "systematic",
         "max_sequences": chosen.max_sequences,
         "entropy_threshold": chosen.threshold,
     }

@@ -76,24 +76,15 @@ class PilotPrompt:
         )
 
     def draw(self, odds: NDArray[np.float64], rng: np.random.Generator) -> Example:
-        return self.examples[self.place(odds, rng)]
+        return self.examples[int(rng.choice(len(odds), p=odds / odds.sum()))]
 
-    def place(self, odds: NDArray[np.float64], rng: np.random.Generator) -> int:
-        """Of an example, drawn."""
-        return int(rng.choice(len(odds), p=odds / odds.sum()))
-
-    def odds_of_longer(self, length: int) -> NDArray[np.float64] | None:
-        """Of the examples that are longer, by weight; None if there is none."""
+    def draw_longer(self, length: int, rng: np.random.Generator) -> Example | None:
+        """One of the examples that are longer, drawn by weight; None if there is none."""
         longer = self.lengths > length
         if not longer.any():
             return None
         odds = np.where(longer, self.weights, 0.0)
-        return odds if odds.sum() > 0 else longer.astype(float)
-
-    def draw_longer(self, length: int, rng: np.random.Generator) -> Example | None:
-        """One of those examples, drawn."""
-        odds = self.odds_of_longer(length)
-        return None if odds is None else self.draw(odds, rng)
+        return self.draw(odds if odds.sum() > 0 else longer.astype(float), rng)
 
 
 def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -> list[PilotPrompt]:

@@ -8,24 +8,22 @@ not known, so this is an estimate; that examples stay the same when θ changes i
 
 from __future__ import annotations
 
-import bisect
-import heapq
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eager_lmeval.algorithm.gate import GateSettings
 from eager_lmeval.algorithm.race import RaceSettings
-from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
+from eager_lmeval.commands.calibrate.examples import PilotPrompt
 from eager_lmeval.commands.calibrate.splits import Splits, play_splits
 from eager_lmeval.scores.replay import Recorded, Replay, replay
 
 __all__ = ["Forecast", "forecast", "forecast_race"]
 
 SEED = 20251010
+PLAYS = 32
+"""Trees of a prompt that a forecast plays: the error needs more of them than the tokens."""
 
 
 class Forecast(NamedTuple):
@@ -44,7 +42,7 @@ class Forecast(NamedTuple):
     """Of M independent samples."""
     variance: float
     """Of a prompt's weighted rate over runs, at most (parts of one split are taken to be independent, and exclude one
-    another); NaN where the pilot is not graded, and behind a gate."""
+    another); NaN where the pilot is not graded."""
     parallel_variance: float
     """The same of M independent samples."""
 
@@ -56,8 +54,8 @@ class Forecast(NamedTuple):
 
 def forecast(
     prompts: Sequence[PilotPrompt],
-    rules: GateSettings | Splits,
-    plays: int = 8,
+    splits: Splits,
+    plays: int = PLAYS,
     played: Callable[[], object] = lambda: None,
 ) -> Forecast:
     """Plays every prompt ``plays`` times, and calls ``played`` after each prompt; the draws are always the same."""
@@ -65,14 +63,10 @@ def forecast(
     counts, tokens, rates = np.zeros((3, len(prompts), plays))
     for row, prompt in enumerate(prompts):
         for column in range(plays):
-            if isinstance(rules, Splits):
-                tree = play_splits(prompt, rules, rng)
-                counts[row, column], tokens[row, column] = len(tree), sum(branch.tokens for branch in tree)
-                right = sum(branch.copies for branch in tree if branch.example.correct)
-                rates[row, column] = right / rules.cap if prompt.graded else math.nan
-            else:
-                counts[row, column], tokens[row, column] = _Play(prompt, rules, rng).run()
-                rates[row, column] = math.nan
+            tree = play_splits(prompt, splits, rng)
+            counts[row, column], tokens[row, column] = len(tree), sum(branch.tokens for branch in tree)
+            right = sum(branch.copies for branch in tree if branch.example.correct)
+            rates[row, column] = right / splits.cap if prompt.graded else math.nan
         played()
     per_prompt = tokens.mean(axis=1)
     resampled = per_prompt[rng.integers(0, len(prompts), (1000, len(prompts)))].mean(axis=1)
@@ -83,18 +77,18 @@ def forecast(
     shown = [1 - float((prompt.weights**2).sum()) for _, prompt in known]
     varied = [float(rates[row].var(ddof=1)) / share for (row, _), share in zip(known, shown, strict=True)]
     alone = [
-        prompt.rate * (1 - prompt.rate) / rules.cap / share for (_, prompt), share in zip(known, shown, strict=True)
+        prompt.rate * (1 - prompt.rate) / splits.cap / share for (_, prompt), share in zip(known, shown, strict=True)
     ]
     return Forecast(
-        rules.threshold,
-        rules.cap,
-        rules.fan_out if isinstance(rules, Splits) else None,
+        splits.threshold,
+        splits.cap,
+        splits.fan_out,
         float(counts.mean()),
         float(per_prompt.mean()),
         float(low),
         float(high),
-        float((counts >= rules.cap).mean()),
-        rules.cap * float(np.mean(lengths)),
+        float((counts >= splits.cap).mean()),
+        splits.cap * float(np.mean(lengths)),
         float(np.mean(varied)) if varied else math.nan,
         float(np.mean(alone)) if alone else math.nan,
     )
@@ -114,112 +108,3 @@ def forecast_race(prompts: Sequence[PilotPrompt], settings: RaceSettings, plays:
             places = rng.choice(len(recorded), settings.max_sequences, again, prompt.weights if again else None)
             drawn.append([recorded[place] for place in places])
     return replay(drawn, settings, orders=1)
-
-
-class _Part(NamedTuple):
-    """A played sequence."""
-
-    start: int
-    """Tokens from here on are its own; a child's first is that of the fork."""
-    first: int
-    """Entropies from here on are its own: that of the fork is its parent's."""
-    example: Example
-
-    def before(self, at: int) -> NDArray[np.float64]:
-        """Its own entropies before a position."""
-        return self.example.entropies[self.first : at]
-
-
-class _Play:
-    """One tree of one prompt, from fork to fork.
-
-    Only positions whose entropy reaches θ matter: elsewhere nothing forks, whatever the percentile, and of a percentile
-    above θ only the values above θ need be known.
-    """
-
-    def __init__(self, prompt: PilotPrompt, gate: GateSettings, rng: np.random.Generator) -> None:
-        self._prompt, self._gate, self._rng = prompt, gate, rng
-        self._hesitations = [example.hesitations(gate.threshold, 0) for example in prompt.examples]
-        self._parts: list[_Part] = []
-        self._waiting: list[tuple[int, float, int, int, int]] = []
-        """A heap: position, entropy (negative), what breaks ties, example, place among its hesitations."""
-        self._high: list[float] = []
-        """Entropies from θ up that were met so far, ascending."""
-
-    def run(self) -> tuple[int, int]:
-        """Sequences and tokens of the tree; of forks at one position the highest entropy goes first."""
-        gate, prompt, last = self._gate, self._prompt, -1
-        self._begin(prompt.place(prompt.weights, self._rng), 0, 0)
-        while self._waiting and (gate.count == "active" or len(self._parts) < gate.cap):
-            at = self._waiting[0][0]
-            if gate.window is not None and at - last > gate.window:
-                break
-            threshold, room = self._threshold(at), gate.cap - self._sequences(at)
-            if room <= 0 and gate.percentile is None:
-                self._skip_to(min(part.example.length for part in self._parts if part.example.length > at))
-                continue
-            met = []
-            while self._waiting and self._waiting[0][0] == at:
-                _, negative, _, example, place = heapq.heappop(self._waiting)
-                met.append(-negative)
-                self._await(example, place + 1)
-                thinks = not gate.until_thought_ends or at < prompt.examples[example].thinks_until
-                if thinks and room > 0 and -negative >= threshold:
-                    room, last = room - 1, at
-                    self._fork(at)
-            for entropy in met if gate.percentile is not None else ():
-                bisect.insort(self._high, entropy)
-        return len(self._parts), sum(part.example.length - part.start for part in self._parts)
-
-    def _begin(self, example: int, start: int, first: int) -> None:
-        self._parts.append(_Part(start, first, self._prompt.examples[example]))
-        self._await(example, bisect.bisect_left(self._hesitations[example], first))
-
-    def _await(self, example: int, place: int) -> None:
-        if place < len(self._hesitations[example]):
-            at = self._hesitations[example][place]
-            entropy = float(self._prompt.examples[example].entropies[at])
-            order = len(self._parts)
-            heapq.heappush(self._waiting, (at, -entropy, order, example, place))
-
-    def _skip_to(self, at: int) -> None:
-        """Nothing can fork before this position."""
-        waiting, self._waiting = self._waiting, []
-        for _, _, _, example, _ in waiting:
-            self._await(example, bisect.bisect_left(self._hesitations[example], at))
-
-    def _fork(self, at: int) -> None:
-        """The child decodes its own token at the fork too; what follows goes as in an example that is long enough."""
-        odds = self._prompt.odds_of_longer(at + 1)
-        if odds is None:
-            self._parts.append(_Part(at, at + 1, Example(np.zeros(at + 1), 0)))  # it ends with the token of the fork
-            return
-        self._begin(self._prompt.place(odds, self._rng), at, at + 1)
-
-    def _sequences(self, at: int) -> int:
-        """What the cap counts at a position."""
-        if self._gate.count == "all":
-            return len(self._parts)
-        return sum(part.example.length > at for part in self._parts)
-
-    def _threshold(self, at: int) -> float:
-        """θ, or the percentile of the entropies before a position if it is higher; linear interpolation (SPEC 3)."""
-        gate = self._gate
-        if gate.percentile is None:
-            return gate.threshold
-        met = sum(max(0, min(at, part.example.length) - part.first) for part in self._parts)
-        if not met:
-            return gate.threshold
-        place = gate.percentile / 100 * (met - 1)
-        below = int(place)
-        low, high = (self._ranked(met - rank, at) for rank in (below, min(below + 1, met - 1)))
-        return max(gate.threshold, low + (high - low) * (place - below))
-
-    def _ranked(self, from_top: int, at: int) -> float:
-        """The entropy of a rank before a position, 1 being the highest; θ where its upper neighbour is below θ too."""
-        if from_top <= len(self._high):
-            return self._high[-from_top]
-        if from_top > len(self._high) + 1:
-            return self._gate.threshold
-        met = np.concatenate([part.before(at) for part in self._parts])
-        return float(met[met < self._gate.threshold].max())

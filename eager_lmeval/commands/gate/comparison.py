@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from eager_lmeval.commands.gate.pairing import TaskPair
 from eager_lmeval.commands.gate.verdict import Check, Verdict, overall
-from eager_lmeval.commands.writing import console, markdown_cell
+from eager_lmeval.commands.tables import Table, markdown_cell
 from eager_lmeval.runs.run import Run
 from eager_lmeval.scores.paired import Difference, difference
 from eager_lmeval.scores.scoring import UPPER_BOUND
@@ -84,50 +84,40 @@ def to_text(comparison: Comparison) -> str:
     after = [f"{check.verdict.name:<12}  {check.message}" for check in comparison.checks]
     after += [f"note: {note}" for note in comparison.notes]
     after += [_detectable(comparison), comparison.summary]
-    return "\n".join(lines) + "\n" + tables(comparison) + "\n".join(after) + "\n"
+    shown = "".join(table.to_text() for table in tables(comparison))
+    return "\n".join(lines) + "\n" + shown + "\n".join(after) + "\n"
 
 
-def tables(comparison: Comparison) -> str:
-    """A table a task."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    paper = console()
-    with paper.capture() as captured:
-        for pair, rows in comparison.tasks:
-            table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
-            table.title = f"{escape(pair.task)}, {pair.documents} shared documents, means per document"
-            for name in _headings(comparison):
-                table.add_column(Text(name), justify="left" if name == "metric" else "right")
-            for row in rows:
-                table.add_row(*map(Text, _cells(row)))
-            paper.print(table)
-    return captured.get()
+def tables(comparison: Comparison) -> list[Table]:
+    """One a task."""
+    interval = f"{100 * comparison.confidence:g}% interval"
+    headings = [interval if name == "interval" else name for name in _COLUMNS]
+    return [
+        Table(
+            headings,
+            list(map(_cells, rows)),
+            title=f"{pair.task}, {pair.documents} shared documents, means per document",
+        )
+        for pair, rows in comparison.tasks
+    ]
 
 
 def to_markdown(comparison: Comparison) -> str:
-    lines = [
+    parts = [
         "### eager-lmeval compare",
-        "",
-        f"{comparison.summary}",
-        "",
-        f"- baseline: {_code(comparison.baseline.model)}, {_code(comparison.baseline.results_file.name)}",
+        comparison.summary,
+        f"- baseline: {_code(comparison.baseline.model)}, {_code(comparison.baseline.results_file.name)}\n"
         f"- candidate: {_code(comparison.candidate.model)}, {_code(comparison.candidate.results_file.name)}",
     ]
     if comparison.checks:
-        lines += ["", "| verdict | check |", "| --- | --- |"]
-        lines += [f"| {check.verdict.name} | {markdown_cell(check.message)} |" for check in comparison.checks]
-    for pair, rows in comparison.tasks:
-        headings = _headings(comparison)
-        lines += ["", f"{markdown_cell(pair.task)}, {pair.documents} shared documents, means per document", ""]
-        lines += [f"| {' | '.join(headings)} |", "| --- |" + " ---: |" * (len(headings) - 1)]
-        lines += [f"| {' | '.join(map(markdown_cell, _cells(row)))} |" for row in rows]
-    lines += ["", _detectable(comparison)]
+        found = [[check.verdict.name, check.message] for check in comparison.checks]
+        parts.append(Table(["verdict", "check"], found, left=["check"]).to_markdown().rstrip())
+    for table in tables(comparison):
+        parts += [markdown_cell(table.title), table.to_markdown().rstrip()]
+    parts.append(_detectable(comparison))
     if comparison.notes:
-        lines += ["", *(f"- {markdown_cell(note)}" for note in comparison.notes)]
-    return "\n".join(lines) + "\n"
+        parts.append("\n".join(f"- {markdown_cell(note)}" for note in comparison.notes))
+    return "\n\n".join(parts) + "\n"
 
 
 def to_junit(comparison: Comparison) -> str:
@@ -204,11 +194,6 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 def _detectable(comparison: Comparison) -> str:
     return f"detectable: the smallest true difference found with power {comparison.power:g}"
-
-
-def _headings(comparison: Comparison) -> list[str]:
-    interval = f"{100 * comparison.confidence:g}% interval"
-    return [interval if name == "interval" else name for name in _COLUMNS]
 
 
 def _cells(row: Row) -> list[str]:

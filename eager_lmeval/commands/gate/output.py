@@ -14,7 +14,7 @@ from eager_lmeval.commands.gate.comparison import xml_text
 from eager_lmeval.commands.gate.history import Entry
 from eager_lmeval.commands.gate.trend import Trend, name_of
 from eager_lmeval.commands.gate.verdict import Finding, Verdict
-from eager_lmeval.commands.writing import markdown_cell
+from eager_lmeval.commands.tables import Table, markdown_cell
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.documents import documents
 from eager_lmeval.runs.run import read_run
@@ -35,7 +35,7 @@ _BADGES = {
 
 def to_text(judgement: Judgement) -> str:
     """For a terminal: `compare`'s tables, then a line a finding."""
-    table = compared.tables(judgement.comparison)
+    tables = "".join(table.to_text() for table in compared.tables(judgement.comparison))
     lines = [_sides(judgement), ""]
     shown, quiet = _findings(judgement)
     lines += [f"{line.verdict.name:<12}  {line.message}" for line in shown]
@@ -48,27 +48,24 @@ def to_text(judgement: Judgement) -> str:
         ids = ", ".join(f"{flip.task} {flip.doc_id}" for flip in flips[:_LISTED])
         lines.append(f"{kind}: {len(flips)}" + (f" ({ids}{', …' if len(flips) > _LISTED else ''})" if flips else ""))
     lines += [f"note: {note}" for note in judgement.comparison.notes]
-    return table + "\n".join([*lines, judgement.summary]) + "\n"
+    return tables + "\n".join([*lines, judgement.summary]) + "\n"
 
 
 def to_markdown(judgement: Judgement) -> str:
     """For a pull request: the verdict first, then what flipped, with the questions where the samples are at hand."""
     lines = ["### eager-lmeval track", "", f"**{judgement.summary}**", "", _sides(judgement), ""]
     shown, quiet = _findings(judgement)
-    lines += ["| verdict | finding |", "| --- | --- |"]
-    lines += [f"| {line.verdict.name} | {markdown_cell(line.message)} |" for line in shown]
-    lines += [f"| PASS | {_quiet(quiet)} |"] if quiet else []
-    lines += ["", *(f"- step: {markdown_cell(step_line(trend))}" for trend in judgement.steps)]
+    rows = [[line.verdict.name, line.message] for line in shown] + ([["PASS", _quiet(quiet)]] if quiet else [])
+    lines += [Table(["verdict", "finding"], rows, left=["finding"]).to_markdown()]
+    lines += [*(f"- step: {markdown_cell(step_line(trend))}" for trend in judgement.steps)]
     lines += [f"- repeats: {markdown_cell(line)}" for line in judgement.repeats]
     questions = _questions(judgement)
     for kind, flips in _by_kind(judgement):
         lines += ["", f"<details><summary>{kind}: {len(flips)}</summary>", ""]
-        if flips:
-            lines += ["| task | document | question |", "| --- | ---: | --- |"]
-        lines += [
-            f"| {markdown_cell(flip.task)} | {flip.doc_id} | {markdown_cell(_shown(questions, flip))} |"
-            for flip in flips[:_LISTED]
-        ]
+        rows = [[flip.task, str(flip.doc_id), _shown(questions, flip)] for flip in flips[:_LISTED]]
+        lines += (
+            [Table(["task", "document", "question"], rows, left=["question"]).to_markdown().rstrip()] if rows else []
+        )
         lines += ["", f"and {len(flips) - _LISTED} more"] if len(flips) > _LISTED else []
         lines += ["", "</details>"]
     lines += ["", *(f"- {markdown_cell(note)}" for note in judgement.comparison.notes)]

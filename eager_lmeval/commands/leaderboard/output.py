@@ -2,94 +2,49 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 
 from eager_lmeval.commands.leaderboard.table import Board, Row
-from eager_lmeval.commands.writing import console, markdown_cell
+from eager_lmeval.commands.tables import Table, markdown_cell
 from eager_lmeval.scores.scoring import UPPER_BOUND
 
 __all__ = ["FORMATS"]
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    character: f"\\{character}" for character in "&%$#_{}"
-}
-_LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "–": "--", "≈": r"$\approx$"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a cell that a spreadsheet would compute."""
+_TEXTS = ("model", "method")
+"""Columns that begin at the left, beside the first one."""
 
 
 def to_text(board: Board) -> str:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    paper = console()
-    with paper.capture() as captured:
-        for title, rows in _sections(board):
-            table = Table(box=box.SIMPLE, padding=0, collapse_padding=True, title_justify="left", title_style="")
-            table.title = Text(title)
-            for name in _headings(board):
-                table.add_column(Text(name), justify="left" if name in ("model", "method") else "right")
-            for row in rows:
-                table.add_row(*map(Text, _cells(board, row)))
-            paper.print(table)
-        for line in _notes(board):
-            paper.print(Text(line), soft_wrap=True)
-    return captured.get()
+    return "".join(table.to_text() for table in _tables(board)) + "\n".join(_notes(board)) + "\n"
 
 
 def to_markdown(board: Board) -> str:
-    headings = _headings(board)
-    lines: list[str] = []
-    for title, rows in _sections(board):
-        lines += [f"**{title}**", "", f"| {' | '.join(map(markdown_cell, headings))} |"]
-        lines += ["|" + "".join(" --- |" if name in ("model", "method") else " ---: |" for name in headings)]
-        lines += [f"| {' | '.join(map(markdown_cell, _cells(board, row)))} |" for row in rows]
-        lines.append("")
-    return "\n".join([*lines, *(f"- {markdown_cell(line)}" for line in _notes(board))]) + "\n"
+    parts = [f"**{table.title}**\n\n{table.to_markdown()}" for table in _tables(board)]
+    return "\n".join([*parts, "\n".join(f"- {markdown_cell(line)}" for line in _notes(board))]) + "\n"
 
 
 def to_csv(board: Board) -> str:
-    """One line a row and task, with plain numbers; what is not known is empty."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    scores = (
-        "task",
-        "documents",
-        board.metric.replace("@n", ""),
-        "half_width",
-        "vote",
-        "tokens_per_document",
-        "remarks",
-    )
-    writer.writerow(
-        ["rank_best", "rank_worst", "ties_with_best", "labels_used", "model", "method", "n", "seeds", *scores]
-    )
+    """A line a row and task, with the figures that the table rounds."""
+    score = board.metric.replace("@n", "")
+    scores = ["task", "documents", score, "half_width", "vote", "tokens_per_document", "remarks"]
+    head = ["rank_best", "rank_worst", "ties_with_best", "labels_used", "model", "method", "n", "seeds"]
+    lines = []
     for row in _all(board):
         remarks = "; ".join(board.remarks[number - 1] for number in row.marks)
         ranks = [row.best_rank, row.worst_rank, row.ties_with_best if row.best_rank else None, row.labels_used]
-        head = [*ranks, _plain(row.model), _plain(row.method), row.n, row.seeds]
         for task, cell in row.cells.items():
             figures = [_number(value) for value in (cell.average, cell.half_width, cell.vote, cell.tokens)]
-            writer.writerow([*head, _plain(task), cell.documents, *figures, _plain(remarks)])
-    return file.getvalue()
+            made = [row.model, row.method, row.n, row.seeds]
+            lines.append([*ranks, *made, task, cell.documents, *figures, remarks])
+    return Table([*head, *scores], lines).to_csv()
 
 
 def to_latex(board: Board) -> str:
-    """A tabular with the rules of the package booktabs."""
-    headings = _headings(board)
-    columns = "".join("l" if name in ("model", "method") else "r" for name in headings)
-    lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", " & ".join(map(_tex, headings)) + r" \\"]
-    for title, rows in _sections(board):
-        lines += ["\\midrule", f"\\multicolumn{{{len(headings)}}}{{l}}{{{_tex(title)}}} \\\\", "\\midrule"]
-        lines += [" & ".join(map(_tex, _cells(board, row))) + r" \\" for row in rows]
-    lines += ["\\bottomrule", "\\end{tabular}", "", *(f"% {line}" for line in _notes(board))]
-    return "\n".join(lines) + "\n"
+    """A tabular a section."""
+    comments = [f"% {' '.join(line.split())}" for line in _notes(board)]
+    return "\n".join([*(table.to_latex() for table in _tables(board)), *comments]) + "\n"
 
 
 def to_html(board: Board) -> str:
@@ -126,6 +81,13 @@ def _sections(board: Board) -> list[tuple[str, Sequence[Row]]]:
         (f"not ranked: {UPPER_BOUND}", board.labelled),
     ]
     return [(title, rows) for title, rows in found if rows]
+
+
+def _tables(board: Board) -> list[Table]:
+    """One a section."""
+    return [
+        Table(_headings(board), [_cells(board, row) for row in rows], _TEXTS, title) for title, rows in _sections(board)
+    ]
 
 
 def _all(board: Board) -> list[Row]:
@@ -181,13 +143,9 @@ def _notes(board: Board) -> list[str]:
     return [*lines, *(f"[{number}] {remark}" for number, remark in enumerate(board.remarks, 1))]
 
 
-def _plain(text: str) -> str:
-    return "'" + text if text.startswith(_FORMULA) else text
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def _tex(text: str) -> str:
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], text.replace("\n", " "))
+def _number(value: float) -> float | None:
+    """Six significant digits."""
+    if math.isnan(value):
+        return None
+    rounded = float(f"{value:.6g}")
+    return int(rounded) if rounded.is_integer() else rounded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from eager_lmeval.commands.report.content import Estimate, Scored
-from eager_lmeval.commands.writing import markdown_cell
+from eager_lmeval.commands.tables import Table, markdown_cell
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
 
 __all__ = ["ledger_lines", "to_markdown"]
@@ -16,7 +16,7 @@ def to_markdown(scored: list[Scored]) -> str:
     lines = ["# EAGER report", ""]
     for task in dict.fromkeys(entry.task for entry in scored):
         entries = [entry for entry in scored if entry.task == task]
-        lines += [f"## {markdown_cell(task)}", "", *_table(entries, scored), ""]
+        lines += [f"## {markdown_cell(task)}", "", _table(entries, scored).to_markdown()]
         for entry in entries:
             lines += _details(entry, scored.index(entry) + 1)
     return "\n".join(lines).rstrip() + "\n"
@@ -47,22 +47,10 @@ def estimate(value: Estimate) -> str:
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
+def _table(entries: list[Scored], scored: list[Scored]) -> Table:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
-    headings = [
-        "run",
-        "model",
-        "strategy",
-        "M",
-        "θ",
-        "T",
-        *metrics,
-        "n",
-        *COSTS,
-        "tokens a document",
-        "shared",
-        "seconds",
-    ]
+    made = ["run", "model", "strategy", "M", "θ", "T"]
+    headings = [*made, *metrics, "n", *COSTS, "tokens a document", "shared", "seconds"]
     rows = [
         [
             f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
@@ -78,11 +66,7 @@ def _table(entries: list[Scored], scored: list[Scored]) -> list[str]:
         ]
         for entry in entries
     ]
-    return [
-        f"| {' | '.join(map(markdown_cell, headings))} |",
-        "| --- | --- | --- |" + " ---: |" * (len(headings) - 3),
-        *(f"| {' | '.join(map(markdown_cell, row))} |" for row in rows),
-    ]
+    return Table(headings, rows, left=["model", "strategy"])
 
 
 def total(entry: Scored, name: str) -> str:

@@ -7,13 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_lmeval.commands.arguments import path_argument
 from eager_lmeval.commands.sweep import config as sweep_config
 from eager_lmeval.commands.sweep.config import Cell
+from eager_lmeval.commands.writing import save_text
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from eager_lmeval.runs.run import Run
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "evaluate", "run"]
 
 INTERRUPTED = 130
 _SETTINGS = "settings.json"
@@ -81,7 +82,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if missing:
         try:
-            _evaluate(settings, config, missing, output)
+            announce = _announce(len(missing))
+
+            def begins(place: int, cell: Cell) -> None:
+                if not place:  # nothing is wrong with the tasks and the model
+                    save_text(output / _SETTINGS, json.dumps(settings, indent=2, default=str) + "\n")
+                announce(place, cell)
+
+            evaluate(config, missing, output, begins)
         except KeyboardInterrupt:
             left = sum(_finished(output / cell.folder) is None for cell in cells)
             print(
@@ -133,12 +141,25 @@ def _finished(folder: Path) -> Run | None:
     return None
 
 
-def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Sequence[Cell], output: Path) -> None:
-    """Runs the cells as the harness's command line would, on one model."""
+def _announce(cells: int) -> Callable[[int, Cell], None]:
+    """Says which cell begins, and what the remaining ones take if each takes as long as those before it on average."""
+    from tqdm import tqdm
+
+    started = time.monotonic()
+
+    def announce(place: int, cell: Cell) -> None:
+        seconds = (time.monotonic() - started) / place * (cells - place) if place else 0.0
+        left = f" (about {tqdm.format_interval(seconds)} left)" if place else ""
+        print(f"\n[{place + 1}/{cells}] {cell.folder}{left}", flush=True)
+
+    return announce
+
+
+def evaluate(config: EvaluatorConfig, cells: Sequence[Cell], output: Path, begins: Callable[[int, Cell], None]) -> None:
+    """Runs the cells as the harness's command line would, on one model; each into its folder below ``output``."""
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
 
-    from eager_lmeval.commands.writing import save_text
     from eager_lmeval.harness.tasks import load_tasks
     from eager_lmeval.lm import EagerLM
 
@@ -150,13 +171,10 @@ def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Seque
     sweep_config.check_tasks(tasks, config)
     of_harness = {"batch_size": config.batch_size, "max_batch_size": config.max_batch_size, "device": config.device}
     lm = EagerLM.create_from_arg_obj(config.model_args, of_harness)
-    save_text(output / _SETTINGS, json.dumps(settings, indent=2, default=str) + "\n")
     seeds = config.seed or [None] * 4
     pools_before = 0
-    started = time.monotonic()
-    for number, cell in enumerate(cells, 1):
-        left = _left(time.monotonic() - started, number - 1, len(cells))
-        print(f"\n[{number}/{len(cells)}] {cell.folder}{left}", flush=True)
+    for place, cell in enumerate(cells):
+        begins(place, cell)
         tracker = EvaluationTracker(output_path=str(output / cell.folder))
         results = simple_evaluate(
             model=lm,
@@ -192,17 +210,10 @@ def _evaluate(settings: Mapping[str, Any], config: EvaluatorConfig, cells: Seque
             tracker.save_results_samples(task_name=task, samples=samples[task])
 
 
-def _left(seconds: float, done: int, cells: int) -> str:
-    """What the remaining cells take if each takes as long as those that are done took on average."""
-    from tqdm import tqdm
-
-    return f" (about {tqdm.format_interval(seconds / done * (cells - done))} left)" if done else ""
-
-
 def _write_tables(runs: Sequence[Run], axes: Sequence[str], output: Path) -> None:
     from eager_lmeval.commands.plots import Point, scatter
     from eager_lmeval.commands.sweep import table as sweep_table
-    from eager_lmeval.commands.writing import print_text, save_text
+    from eager_lmeval.commands.writing import print_text
 
     cells = sweep_table.rows_of(runs, axes)
     rows = sweep_table.means_of(cells)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from eager_lmeval.commands.tables import Table, markdown_cell
 from eager_lmeval.runs.run import Run, is_companion
 
 __all__ = ["Row", "means_of", "rows_of", "to_csv", "to_latex", "to_markdown"]
@@ -142,14 +141,7 @@ def _costs(run: Run, task: str) -> dict[str, float]:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    parts = []
-    for (task, most), temperatures, names, lines in _tables(rows):
-        headings = ["method", *(f"T = {t:g} {name}" for t in temperatures for name in names)]
-        parts.append(f"### {task}, M = {most}\n")
-        parts.append(f"| {' | '.join(headings)} |")
-        parts.append("| --- |" + " ---: |" * (len(headings) - 1))
-        parts += [f"| {' | '.join(line)} |" for line in lines]
-        parts.append("")
+    parts = [f"### {markdown_cell(table.title)}\n\n{table.to_markdown()}" for table in _tables(rows)]
     if any(row.weighted for row in rows):
         parts.append("systematic, none: c@max and PR are weighted (cons_w@max, pass_rate_w).\n")
     if several := [row.seeds for row in rows if len(row.seeds) > 1]:
@@ -161,65 +153,36 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """One line a cell and task; a column that a task has not is empty there."""
-    text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
-    writer = csv.writer(text, lineterminator="\n")
     options = ["task", "max_sequences", "strategy", "branching", "fan_out", "entropy_threshold", "temperature", "seed"]
     others = [name for name, _ in rows[0].others]
-    writer.writerow([*options, *others, *names])
+    lines = []
     for row in rows:
-        threshold = "" if row.threshold is None else row.threshold
-        values = [row.measures.get(name, "") for name in names]
-        branched = ("", "") if row.strategy == "parallel" else (row.branching, row.fan_out or "")
-        given = [row.task, row.max_sequences, row.strategy, *branched, threshold, row.temperature, *(row.seeds or [""])]
-        writer.writerow([*given, *(value for _, value in row.others), *values])
-    return text.getvalue()
+        branched = (None, None) if row.strategy == "parallel" else (row.branching, row.fan_out)
+        given = [row.task, row.max_sequences, row.strategy, *branched, row.threshold, row.temperature]
+        measures = [row.measures.get(name) for name in names]
+        lines.append([*given, *(row.seeds or [None]), *(value for _, value in row.others), *measures])
+    return Table([*options, *others, *names], lines).to_csv()
 
 
 def to_latex(rows: Sequence[Row]) -> str:
     """One tabular a task and M, for a document with booktabs."""
-    parts = []
-    for (task, most), temperatures, measures, lines in _tables(rows):
-        width = len(measures)
-        groups = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{$T = {t:g}$}}" for t in temperatures)
-        names = " & ".join(_latex(name) for _ in temperatures for name in measures)
-        body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
-        parts += [
-            f"% {task}, M = {most}",
-            rf"\begin{{tabular}}{{l{'r' * width * len(temperatures)}}}",
-            r"\toprule",
-            rf" & {groups} \\",
-            rf"method & {names} \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    return "\n".join(parts)
+    return "\n".join(table.to_latex() for table in _tables(rows))
 
 
-class _Table(NamedTuple):
-    key: tuple[str, int]
-    """Task and M."""
-    temperatures: list[float]
-    measures: list[str]
-    lines: list[list[str]]
-    """One a method: its name, then texts by temperature and measure."""
-
-
-def _tables(rows: Sequence[Row]) -> list[_Table]:
+def _tables(rows: Sequence[Row]) -> list[Table]:
+    """One a task and M: a row a method, a column a temperature and measure."""
     tables = []
-    for key in dict.fromkeys((row.task, row.max_sequences) for row in rows):
-        own = [row for row in rows if (row.task, row.max_sequences) == key]
+    for task, most in dict.fromkeys((row.task, row.max_sequences) for row in rows):
+        own = [row for row in rows if (row.task, row.max_sequences) == (task, most)]
         temperatures = sorted({row.temperature for row in own})
         names = list(own[0].measures)
         lines = []
         for method in dict.fromkeys(row.method for row in own):
             found = {row.temperature: row.measures for row in own if row.method == method}
-            cells = [_text(name, found.get(t, {}).get(name)) for t in temperatures for name in names]
-            lines.append([method, *cells])
-        tables.append(_Table(key, temperatures, names, lines))
+            lines.append([method, *(_text(name, found.get(t, {}).get(name)) for t in temperatures for name in names)])
+        headings = ["method", *(f"T = {t:g} {name}" for t in temperatures for name in names)]
+        tables.append(Table(headings, lines, title=f"{task}, M = {most}"))
     return tables
 
 
@@ -227,7 +190,3 @@ def _text(name: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:,.0f}" if name in _COSTS else f"{value:.3f}"
-
-
-def _latex(text: str) -> str:
-    return text.replace("#", r"\#").replace("θ", r"$\theta$").replace("_", r"\_").replace("–", "--")

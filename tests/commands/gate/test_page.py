@@ -67,7 +67,7 @@ def test_the_table_says_why_a_run_counts_nowhere_and_in_what_it_differs(opened: 
     rows = opened.value("[...document.querySelectorAll('tbody tr')].map((row) => row.innerText.replaceAll('\\t', ' '))")
     assert len(rows) == RUNS
     assert "quarantined a broken disk" in rows[-2]
-    assert "different toy_task: task version is 1.0 in the baseline and 2.0 in the candidate" in rows[-3]
+    assert "different toy_task: task version is 1.0 in the baseline and 2.0 in this run" in rows[-3]
     assert "blessed" in rows[-1]
 
 
