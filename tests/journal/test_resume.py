@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lm_eval.api.model import CachingLM
-from process_runs import Call, Plan, essence, journal_lines, kill_when, make_calls
+from process_runs import Call, Plan, essence, kill_when, make_calls
 from torch.distributed import HashStore
 
 from eager_lmeval.algorithm.tree import Tree
@@ -331,6 +332,12 @@ def test_a_journal_and_the_cache_of_the_harness_work_together(tmp_path):
     assert reused == 0
 
 
+def journaled_prompts(folder: Path) -> int:
+    """Prompts of which there are whole records."""
+    lines = [line for path in folder.glob("*.jsonl") for line in path.read_bytes().splitlines(keepends=True)]
+    return len({json.loads(line)["key"] for line in lines if b'"key"' in line and line.endswith(b"}\n")})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "branching", "records"),
@@ -347,12 +354,12 @@ def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(tmp_path, dec
     calls = [call(strategy, branching=branching)]
     plan = Plan(str(tmp_path / "killed"), calls, {"journal": str(tmp_path / "journal")})
     assert kill_when(plan, 2, records), "the run ended before it could be killed"
-    written = journal_lines(plan)
+    written = journaled_prompts(tmp_path / "journal")
     resumed, reported = made(calls, journal=str(tmp_path / "journal"))
     undisturbed, of_undisturbed = made(calls)
     assert resumed == undisturbed
     assert reported[0]["ledger"] == of_undisturbed[0]["ledger"]
-    assert reported[0]["journal"]["prompts_reused"] >= min(6, written) > 0
+    assert reported[0]["journal"]["prompts_reused"] >= written > 0
     names = Counter()
     for path in (tmp_path / "journal").glob("*.jsonl"):
         lines = path.read_bytes().splitlines(keepends=True)
