@@ -30,7 +30,7 @@ from eager_lmeval.pools.progress import Progress
 from eager_lmeval.pools.record import Spent, pool_record, settings, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.pools.response import TreeRecord, deal
-from eager_lmeval.pools.run import PoolResult, PoolRun, grow_pools
+from eager_lmeval.pools.run import Job, PoolResult, PoolRun, grow_pools
 from eager_lmeval.pools.token_texts import TokenTexts
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
 from eager_lmeval.processes.failures import announce_uncaught, end_interrupted_in_one_line, failing_together
@@ -149,11 +149,8 @@ class EagerModel(LM):
             progress = Progress(pool.task, quiet, ranks.size)
             engines.append(self._engine(pool.options, progress))
             owners = [request.rank for request in pool.requests]
-            visible = pool.visible_sequences
-            run = PoolRun(
-                pool.prompts, pool.options, engines[-1], judge, progress, ranks, owners, journal, visible, classify
-            )
-            runs.append(run)
+            job = Job(pool.prompts, pool.options, judge, classify, owners, pool.visible_sequences)
+            runs.append(PoolRun(job, engines[-1], progress, ranks, journal))
         results = grow_pools(runs, ranks)
         responses, empty_votes = self._responses(len(requests), pools, voters, results)
         spent = ranks.gather(

@@ -23,7 +23,7 @@ from eager_lmeval.processes.ranks import ALONE, Ranks
 if TYPE_CHECKING:
     from eager_lmeval.pools.decoding import PoolEngine
 
-__all__ = ["Parcel", "PoolResult", "PoolRun", "grow_pool", "grow_pools"]
+__all__ = ["Job", "Parcel", "PoolResult", "PoolRun", "grow_pool", "grow_pools"]
 
 
 class Watcher(Protocol):
@@ -87,7 +87,7 @@ def grow_pool(
 
     ``judge`` is needed by `eager` and used by nothing else, ``classify`` by what asks whether a vote is settled.
     """
-    (result,) = grow_pools([PoolRun(prompts, options, engine, judge, watcher, classify=classify)], ALONE)
+    (result,) = grow_pools([PoolRun(Job(prompts, options, judge, classify), engine, watcher)], ALONE)
     return result
 
 
@@ -118,39 +118,47 @@ def _ended_roots(runs: Seq[PoolRun], ranks: Ranks) -> list[EndedRoots]:
     return found
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is to be grown; the same on all ranks."""
+
+    prompts: Seq[Prompt]
+    options: Options
+    judge: Judge | None = None
+    """Says which trees have something correct: for `eager`."""
+    classify: Classify | None = None
+    """Says which answers are equal: for `consistency`."""
+    owners: Seq[int] | None = None
+    """By place, to which rank each tree goes in the end; None: all stay where they are."""
+    visible: int | None = None
+    """How many sequences of a prompt anything can see; None: all."""
+
+    def __post_init__(self) -> None:
+        assert self.options.strategy != "eager" or self.judge is not None, "strategy eager has a judge"
+        assert self.options.strategy != "consistency" or self.classify is not None, "a race has classes of answers"
+
+
 class PoolRun:
     """One pool on its way through its strategy, as this rank sees it.
 
-    Any rank may grow any prompt, and stage 2 of a prompt need not run where its stage 1 ran; ``owners`` says by place
-    to which rank each tree goes in the end. The same on all ranks: prompts, options, owners, queues and grants.
+    Any rank may grow any prompt, and stage 2 of a prompt need not run where its stage 1 ran. The same on all ranks:
+    jobs, queues and grants.
     """
 
     def __init__(
         self,
-        prompts: Seq[Prompt],
-        options: Options,
+        job: Job,
         engine: PoolEngine,
-        judge: Judge | None = None,
         watcher: Watcher | None = None,
         ranks: Ranks = ALONE,
-        owners: Seq[int] | None = None,
         journal: PoolJournal = NO_JOURNAL,
-        visible: int | None = None,
-        classify: Classify | None = None,
     ) -> None:
-        """``visible``: how many sequences of a prompt anything can see; None: all."""
-        assert options.strategy != "eager" or judge is not None, "strategy eager has a judge"
-        assert options.strategy != "consistency" or classify is not None, "a race has classes of answers"
-        self._prompts = prompts
-        self._options = options
+        self._job = job
         self._engine = engine
-        self._judge = judge
-        self._classify = classify
         self._watcher = watcher
         self._ranks = ranks
-        self._owners = owners or [ranks.rank] * len(prompts)
+        self._owners = job.owners or [ranks.rank] * len(job.prompts)
         self._journal = journal
-        self._visible = visible
         self._here: dict[int, Tree] = {}
         """What this rank holds, by place: grown here, or read from the journal."""
         self._reused: set[int] = set()
@@ -165,9 +173,9 @@ class PoolRun:
     @property
     def unfinished_races(self) -> dict[int, dict[int, str]]:
         """The journal's parts of races of which it does not have the end, by place and root; the same on all ranks."""
-        if self._options.strategy != "consistency":
+        if self._job.options.strategy != "consistency":
             return {}
-        parts = {place: self._journal.parts(place) for place in range(len(self._prompts))}
+        parts = {place: self._journal.parts(place) for place in range(len(self._job.prompts))}
         roots = {place: single_roots(of) for place, of in parts.items() if RACE not in of}
         return {place: of for place, of in roots.items() if of}
 
@@ -185,62 +193,62 @@ class PoolRun:
     def grow_first(self, ended: EndedRoots | None = None) -> None:
         """Grows what the journal does not have of stage 1; ``ended`` is what all ranks have of unfinished races."""
         self._ended = ended or {}
-        work, most = [], 0
-        for place, prompt in enumerate(self._prompts):
-            if self._options.strategy == "parallel":
+        options, work, most = self._job.options, [], 0
+        for place, prompt in enumerate(self._job.prompts):
+            roots = 0
+            if options.strategy == "parallel":
                 roots = self._reuse_roots(place)
-                name, done = (
-                    roots_part(roots, self._options.max_sequences - roots),
-                    roots == self._options.max_sequences,
-                )
+                name, done = roots_part(roots, options.max_sequences - roots), roots == options.max_sequences
             else:
-                roots, name = 0, RACE if self._options.strategy == "consistency" else TREE
+                name = RACE if options.strategy == "consistency" else TREE
                 done = self._reuse(place, name) is not None
             if not done:
                 part = Tree(prompt)
-                itinerary = strategy.first_stage(part, self._options, roots, self._race(place))
-                work.append(Work(place, name, part, itinerary))
-                most += self._options.max_sequences - roots
+                work.append(Work(place, name, part, strategy.first_stage(part, options, roots, self._race(place))))
+                most += options.max_sequences - roots
         self._run(1, work, most)
 
     def summaries(self) -> dict[int, Summary]:
         """Stage 1 of what this rank holds, by place."""
-        return {place: strategy.summarize(tree, self._options, self._judge) for place, tree in self._here.items()}
+        return {
+            place: strategy.summarize(tree, self._job.options, self._job.judge) for place, tree in self._here.items()
+        }
 
     def _race(self, place: int) -> strategy.Race | None:
         """What the race of a prompt needs, where there is one."""
-        if self._classify is None:
+        if self._job.classify is None:
             return None
         ended = self._ended.get(place, {})
 
         def keep(sequence: Sequence) -> None:
-            self._journal.keep(place, roots_part(sequence.path[0], 1), Tree(self._prompts[place], [sequence]))
+            self._journal.keep(place, roots_part(sequence.path[0], 1), Tree(self._job.prompts[place], [sequence]))
 
-        return strategy.Race(self._classify, ended, keep)
+        return strategy.Race(self._job.classify, ended, keep)
 
     def grow_second(self, summaries: Iterable[Mapping[int, Summary]]) -> None:
         """Shares the surplus by all ranks' summaries, and grows what was granted."""
-        options = self._options
+        options = self._job.options
         by_place: dict[int, Summary] = {}
         for of_rank in summaries:
             for place, summary in of_rank.items():
                 by_place[place] = by_place[place].joined(summary) if place in by_place else summary
-        first = self._first = [by_place[place] for place in range(len(self._prompts))]
+        first = self._first = [by_place[place] for place in range(len(self._job.prompts))]
         used = [summary.sequences for summary in first]
         left = surplus(options.max_sequences, used)
         eligible = strategy.eligible(first, options)
-        room = None if self._visible is None else {place: max(0, self._visible - used[place]) for place in eligible}
+        visible = self._job.visible
+        room = None if visible is None else {place: max(0, visible - used[place]) for place in eligible}
         eligible = [place for place in eligible if room is None or room[place]]
         grants = strategy.share_out(left, eligible, options, room)
         if grants:
             self._spend(grants, first, left)
         self._ledger = Ledger(
             max_sequences=options.max_sequences,
-            prompts=len(self._prompts),
+            prompts=len(self._job.prompts),
             used=sum(used),
             surplus=left,
             eligible=len(eligible),
-            grants={self._prompts[place].index: grant for place, grant in grants.items()},
+            grants={self._job.prompts[place].index: grant for place, grant in grants.items()},
             unbounded=options.count == "active" and options.strategy != "parallel",
             by_copies=options.branching == "systematic",
         )
@@ -272,7 +280,7 @@ class PoolRun:
         totals = TreeCounts()
         reused: set[int] = set()
         rank = self._ranks.rank
-        mine = {place: Tree(prompt) for place, prompt in enumerate(self._prompts) if self._owners[place] == rank}
+        mine = {place: Tree(prompt) for place, prompt in enumerate(self._job.prompts) if self._owners[place] == rank}
         for parcel in parcels:
             totals += parcel.totals
             reused |= parcel.reused
@@ -283,10 +291,10 @@ class PoolRun:
             tree.check_integrity()
         ledger = self._ledger.with_spent(totals.spent)
         ledger.check_balance()
-        labels_used = self._options.strategy == "eager"
-        standings = [strategy.standing(self._first[place], self._options) for place in mine]
+        labels_used = self._job.options.strategy == "eager"
+        standings = [strategy.standing(self._first[place], self._job.options) for place in mine]
         races = None
-        if self._options.strategy == "consistency":
+        if self._job.options.strategy == "consistency":
             settled = [summary.settled_time is not None for summary in self._first]
             races = Races(sum(settled) / len(settled), sum(summary.tokens_of_all for summary in self._first))
         return PoolResult(list(mine.values()), ledger, totals, len(reused), labels_used, standings, races)
@@ -294,7 +302,7 @@ class PoolRun:
     def _reuse_roots(self, place: int) -> int:
         """Takes what the journal has of a prompt's roots; how many from the first on, the same on all ranks."""
         roots = 0
-        for part, count in successive_roots(self._journal.parts(place), self._options.max_sequences):
+        for part, count in successive_roots(self._journal.parts(place), self._job.options.max_sequences):
             self._reuse(place, part, count)
             roots += count
         return roots
@@ -311,7 +319,7 @@ class PoolRun:
             return 0
         record = self._journal.load(place, part)
         sequences = record.sequences[:most]
-        tree = self._here.setdefault(place, Tree(self._prompts[place]))
+        tree = self._here.setdefault(place, Tree(self._job.prompts[place]))
         _join(tree, sequences, record.prefill_tokens)
         tree.settled_time = record.settled_time
         self._reused.add(place)
@@ -322,11 +330,11 @@ class PoolRun:
         """Stage 2."""
         work, most = [], 0
         for place in strategy.longest_first(grants, first):
-            name = grant_part(grants[place], self._options.threshold_decay)
+            name = grant_part(grants[place], self._job.options.threshold_decay)
             taken = self._reuse(place, name)
             if taken is None:
-                part = Tree(self._prompts[place])
-                itinerary = strategy.second_stage(part, first[place], grants[place], self._options)
+                part = Tree(self._job.prompts[place])
+                itinerary = strategy.second_stage(part, first[place], grants[place], self._job.options)
                 work.append(Work(place, name, part, itinerary))
                 most += grants[place]
             else:
