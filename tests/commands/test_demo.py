@@ -19,8 +19,10 @@ def test_the_demo_prints_a_line_and_a_row_a_strategy_and_keeps_the_results_and_a
     log = (tmp_path / "lm_eval.log").read_text(encoding="utf-8")
     assert log.count("$ lm_eval run --model eager") == len(DESIGNS)
     lines = [line.split() for line in done.stdout[done.stdout.rindex("branching") :].splitlines()]
-    rows = {(words[1], words[2]): words[-1] for words in lines if words and words[0] == "4"}
+    rows = {(words[1], words[2]): words[-1] for words in lines if words and words[0] in ("4", "16")}
     assert list(rows) == [(design["strategy"], design.get("branching", "–")) for design in DESIGNS]
+    assert [words[1] for words in lines if words and words[0] == "16"] == ["consistency"], "a race of 4 cuts nothing"
+    assert "of the tokens of 16" in done.stdout
     assert {design for design, labels_used in rows.items() if labels_used == "yes"} == {("eager", "top2")}
     assert len(list(tmp_path.rglob("samples_eager_demo_*.jsonl"))) == len(DESIGNS)
     for picture in done.stdout.splitlines()[-1].partition(": ")[2].split(", "):

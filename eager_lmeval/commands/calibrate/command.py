@@ -30,6 +30,8 @@ STEP_NATS = 0.01
 """How finely θ is chosen."""
 _CHOSEN = ("strategy", "max_sequences", "entropy_threshold", "branching", "fan_out")
 """Options that the written configuration gets from here; the others are the pilot's."""
+RACE = 64
+"""M of the race that is forecast where none is given: a race of the pilot's few sequences has nothing to cut."""
 _WORTHWHILE = 0.1
 """Share of the tokens from which on a saving is called one."""
 
@@ -124,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
             chosen += found
             forecasts += sorted({*rows, *found}, key=lambda one: one.threshold)
     _print(forecasts, task, len(prompts), count, pool.get("tokens_per_second"))
-    _print_text(_case(prompts, max(sizes), pool["options"]))
+    _print_text(_case(prompts, max(sizes), pool["options"], max(args.max_sequences or [RACE])))
     if args.target_tokens is None and args.target_saving is None:
         return 0
     if not chosen:
@@ -202,8 +204,8 @@ def _require_likeliest(prompts: Sequence[PilotPrompt], thresholds: Sequence[floa
         )
 
 
-def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any]) -> str:
-    """What saves on these prompts: branching, a race, or neither."""
+def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any], in_race: int) -> str:
+    """What saves on these prompts: branching at M = ``most``, a race of ``in_race`` sequences, or neither."""
     from eager_lmeval.algorithm.race import RaceSettings
     from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
     from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
@@ -215,16 +217,15 @@ def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any])
         saved = 0.0
         said += "; what a race (strategy=consistency) saves cannot be said without a label and a verifier"
     else:
-        settings = RaceSettings(options.get("first_lanes", 8), most, options.get("settled_at", 0.95))
+        settings = RaceSettings(options.get("first_lanes", 8), in_race, options.get("settled_at", 0.95))
         race = forecast_race(prompts, settings)
         saved = 1 - race.tokens
         said += (
-            f". A race (strategy=consistency,first_lanes={settings.first_lanes}) votes {race.race:.3f}, all {most} "
-            f"{race.all:.3f}: settled {race.settled:.0%}, {race.tokens:.0%} of the tokens of {most}, {race.time:.2f} "
-            f"of their time"
+            f". A race at M = {in_race} votes {race.race:.3f}, all {in_race} {race.all:.3f}: settled "
+            f"{race.settled:.0%}, {race.tokens:.0%} of the tokens of {in_race}, {race.time:.2f} of their time"
         )
     if saved >= max(_WORTHWHILE, low.saving):
-        return f"{said}. For a vote take the race: strategy=consistency,max_sequences={most},respond=vote."
+        return f"{said}. For a vote take the race: strategy=consistency,max_sequences={in_race},respond=vote."
     if low.saving >= _WORTHWHILE:
         return f"{said}. Branching saves here, whatever θ is."
     return f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more."
