@@ -2,7 +2,7 @@
 
     make study                                 what is not there yet: some five hours on one core, by an estimate
     make study QUICK=1                         24 problems, one seed, the demo model: minutes; prints the page
-    python study/run.py --only curves rounds   some of the sweeps
+    python study/run.py --only curves wide     some of the sweeps
     python study/run.py --tables               no runs: the page's tables and plots from the numbers that are kept
 
 Sweeps are `study/configs/**/*.yaml`, run by `eager-lmeval sweep` into build/study, where an interrupted study goes on.
