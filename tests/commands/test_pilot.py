@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eager_lmeval.algorithm.race import RaceSettings
+from eager_lmeval.commands.calibrate.command import _case
 from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
 from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
 from eager_lmeval.commands.calibrate.splits import Branch, Splits, dealt, play_splits
@@ -96,3 +97,13 @@ def test_a_pilot_of_enough_independent_answers_is_raced_without_drawing_one_twic
     examples = [Example(np.zeros(10 + place), 10, answer=place) for place in range(16)]
     found = forecast_race([PilotPrompt(examples, np.full(16, 1 / 16))], RaceSettings(4, 16, 0.95))
     assert found.tokens == 1.0
+
+
+@pytest.mark.parametrize(("graded", "said"), [(True, "For a vote take the race"), (None, "cannot be said without")])
+def test_where_copies_separate_at_once_a_race_is_recommended_if_answers_agree(graded: bool | None, said: str) -> None:
+    entropies = np.full(300, 1.5)
+    odds = dict.fromkeys(range(300), (0.4, 0.3))
+    examples = [Example(entropies, 300, odds, graded, 0) for _ in range(4)]
+    text = _case([PilotPrompt(examples, np.full(4, 0.25))] * 3, 8, {}, 64)
+    assert said.lower() in text.lower()
+    assert ("settled 100%, 12% of the tokens of 64" in text) == (graded is True)

@@ -224,10 +224,13 @@ def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any],
             f". A race at M = {in_race} votes {race.race:.3f}, all {in_race} {race.all:.3f}: settled "
             f"{race.settled:.0%}, {race.tokens:.0%} of the tokens of {in_race}, {race.time:.2f} of their time"
         )
-    if saved >= max(_WORTHWHILE, low.saving):
-        return f"{said}. For a vote take the race: strategy=consistency,max_sequences={in_race},respond=vote."
     if low.saving >= _WORTHWHILE:
         return f"{said}. Branching saves here, whatever θ is."
+    if saved >= _WORTHWHILE:
+        return (
+            f"{said}. Copies separate early here, as in long answers: for a vote take the race, "
+            f"strategy=consistency,max_sequences={in_race},respond=vote."
+        )
     return f"{said}. Copies separate early here: branching saves only at a high θ, where they agree more."
 
 

@@ -83,9 +83,10 @@ class Scored:
 
     @property
     def branchings(self) -> list[str]:
-        """How its pools branched; `parallel` does not."""
+        """How its pools branched; `parallel` does not, nor does a race."""
         pools = (pool["options"] for pool in self.pools)
-        return list(dict.fromkeys(got.get("branching", "top2") for got in pools if got.get("strategy") != "parallel"))
+        named = [got.get("branching", "top2") for got in pools if got.get("strategy") != "parallel"]
+        return list(dict.fromkeys(name for name in named if name != "none"))
 
     @property
     def method(self) -> str:
