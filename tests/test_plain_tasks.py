@@ -7,7 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -188,8 +190,37 @@ def test_of_a_task_with_repeats_every_sequence_becomes_a_text(demo, caplog, stra
     assert (ledger["spent"] > 0) == (strategy == "eager")
     for of_document in texts:
         sequences = of_document[0].tree["sequences"]
-        assert Counter(map(str, of_document[: len(sequences)])) == Counter(s["text"] for s in sequences)
+        assert sum(s["copies"] for s in sequences) >= len(of_document) == 4
+        if len(sequences) == 1 or pool["ledger"]["spent"] == 0:  # a first tree alone: its copies are the texts
+            assert Counter(map(str, of_document)) == sum(
+                (Counter({s["text"]: s["copies"]}) for s in sequences), Counter()
+            )
     assert ("strategy=adapt does what init does" in caplog.text) == (strategy == "adapt")
+
+
+def test_texts_of_repeats_are_right_as_often_as_independent_samples(demo):
+    """avg@8 over 48 documents: within 4 standard errors of the difference, which documents and draws make."""
+    right = {}
+    lines = (paths.tasks_dir() / "eager_demo" / "problems.jsonl").read_text(encoding="utf-8").splitlines()[:48]
+    answers = [f"boxed{{{json.loads(line)['answer']}}}" for line in lines]
+    for strategy in ("init", "parallel"):
+        texts, _ = plain(demo, repeats=8, docs=48, strategy=strategy)
+        right[strategy] = [
+            fmean(answer in text for text in of_document) for answer, of_document in zip(answers, texts, strict=True)
+        ]
+    differences = [ours - theirs for ours, theirs in zip(right["init"], right["parallel"], strict=True)]
+    assert abs(fmean(differences)) < 4 * stdev(differences) / sqrt(len(differences))
+    assert 0.2 < fmean(right["parallel"]) < 0.8
+
+
+def test_a_task_with_repeats_is_told_that_forks_are_no_independent_samples(demo, caplog):
+    with caplog.at_level("WARNING", logger="lm_eval"):
+        plain(demo, repeats=3, branching="top2")
+        assert "no estimate of independent samples" in caplog.text
+        caplog.clear()
+        plain(demo, repeats=3)
+        plain(demo, repeats=3, strategy="parallel")
+    assert "no estimate of independent samples" not in caplog.text
 
 
 class InDollars(EagerLM):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eager_lmeval.algorithm.tree import Path
 
-__all__ = ["stream_key", "uniforms"]
+__all__ = ["shuffled", "stream_key", "uniforms"]
 
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -31,3 +31,11 @@ def uniforms(keys: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np.
     z = z ^ (z >> np.uint64(31))
     draws: NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return draws
+
+
+def shuffled(number: int, turn: int, seed: int, task: str, context: str) -> list[int]:
+    """A prompt's random order of ``number`` things, another one at each ``turn``: by draws of the stream of path
+    ``(-2, turn)``, which no sequence has."""
+    key = stream_key(seed, task, context, (-2, turn))
+    draws = uniforms(np.full(number, key, dtype=np.uint64), np.arange(number, dtype=np.uint64))
+    return [int(place) for place in np.argsort(draws, kind="stable")]

@@ -16,6 +16,7 @@ from lm_eval.api.model import LM
 from eager_lmeval import __version__
 from eager_lmeval.algorithm.options import Options, is_option, none_words, resolve
 from eager_lmeval.algorithm.strategy import Judge
+from eager_lmeval.algorithm.streams import shuffled
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.harness.command import print_below_the_table
@@ -29,7 +30,7 @@ from eager_lmeval.pools.marks import UPPER_BOUND, LabelMarks
 from eager_lmeval.pools.progress import Progress
 from eager_lmeval.pools.record import Spent, pool_record, settings, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
-from eager_lmeval.pools.response import TreeRecord, deal
+from eager_lmeval.pools.response import Response, TreeRecord, deal
 from eager_lmeval.pools.run import Job, PoolResult, PoolRun, grow_pools
 from eager_lmeval.pools.token_texts import TokenTexts
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
@@ -182,7 +183,11 @@ class EagerModel(LM):
                     empty_votes[-1] += elected is None
                     sequences = [tree.sequences[elected or 0]]
                 texts = [self._text(sequence, pool.options) for sequence in sequences]
-                by_place |= zip(request.places, deal(record, texts, len(request.places)), strict=True)
+                if request.repeats > 1:
+                    order = partial(shuffled, seed=pool.options.seed, task=pool.task, context=request.context)
+                    texts = deal(texts, [one.copies or 1 for one in sequences], request.repeats, order)
+                for number, at in enumerate(request.places):  # those beyond the repeats are padding
+                    by_place[at] = Response(texts[number % request.repeats], record)
         return [by_place[place] for place in range(count)], empty_votes
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:

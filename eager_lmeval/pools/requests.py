@@ -211,12 +211,22 @@ def _unseen(options: Options, texts: int) -> list[str]:
             f"strategy=adapt does what init does: its second stage is for documents that have all of their {texts} "
             f"sequences, and the task reads no more than {texts} texts of one"
         )
+    if texts > 1 and (options.strategy == "consistency" or _forks_both_ways(options)):
+        made = "a race's ended ones" if options.strategy == "consistency" else "both sides of each fork"
+        found.append(
+            f"the {texts} texts that the task reads of a document are {made}: its own mean over repeats is no estimate "
+            f"of independent samples'; take strategy=parallel, or strategy=init,branching=systematic"
+        )
     if texts > 1 and options.strategy != "parallel" and options.count == "active":
         found.append(
             f"count=active bounds the unfinished sequences only: a document may get more than the {texts} that the "
             f"task reads; give count=all"
         )
     return found
+
+
+def _forks_both_ways(options: Options) -> bool:
+    return options.strategy != "parallel" and options.branching == "top2"
 
 
 def _warnings(options: Options, layers: Sequence[Mapping[str, Any]]) -> list[str]:

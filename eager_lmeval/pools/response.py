@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["Response", "TreeRecord", "deal"]
@@ -33,9 +33,15 @@ class Response(str):
         return response
 
 
-def deal(record: TreeRecord, texts: Sequence[str], count: int) -> list[Response]:
-    """``count`` responses from ``texts``, round-robin: each of n appears floor or ceil of count / n times.
+def deal(
+    texts: Sequence[str], copies: Sequence[int], count: int, order: Callable[[int, int], Sequence[int]]
+) -> list[str]:
+    """``count`` texts of a document (SPEC 7): each as often as it has ``copies``, in a random order.
 
-    All carry ``record``, the tree's.
+    So the first k of them are a random k. Where the copies sum to something else than ``count`` they go round, and each
+    comes floor or ceil of its share. ``order`` shuffles so many places, independently at each turn.
     """
-    return [Response(texts[place % len(texts)], record) for place in range(count)]
+    every = [text for text, number in zip(texts, copies, strict=True) for _ in range(number)]
+    first = order(len(every), 0)
+    dealt = [every[first[place % len(every)]] for place in range(count)]
+    return [dealt[place] for place in order(count, 1)]
