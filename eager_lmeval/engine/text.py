@@ -12,6 +12,9 @@ from eager_lmeval.engine.thinking import Thinking
 __all__ = ["TextStopper", "Tokenizer"]
 
 
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
 class Tokenizer(Protocol):
     """The part of a transformers tokenizer that is used here."""
 
@@ -22,8 +25,10 @@ class TextStopper:
     """Ends sequences of one pool.
 
     A stop string counts only in what follows the thinking part, and is cut off the text together with all that
-    follows it. To see one that spans tokens, the tail is decoded, but only when the newest token could have completed
-    a stop string: when what it adds holds the last character of one.
+    follows it. It may name special tokens, which the text itself leaves out, as the harness's models have it. To see
+    one that spans tokens, the tail is decoded, but only when the newest token could have completed a stop string: when
+    what it adds holds the last character of one. The markers of the thinking part are found in the same way, in
+    whichever tokens they are spelled.
     """
 
     def __init__(
@@ -36,11 +41,10 @@ class TextStopper:
         self._tokenizer = tokenizer
         self._eos_ids = frozenset(eos_ids)
         self._stop_strings = [stop for stop in stop_strings if stop]
-        self._last_characters = {stop[-1] for stop in self._stop_strings} | {"\N{REPLACEMENT CHARACTER}"}
-        # A token adds at least one byte unless it is special, so this many tokens hold the longest stop string.
-        self._tail_tokens = max((len(stop.encode()) for stop in self._stop_strings), default=0) + 8
+        self._stop_tokens = max(map(_tail_tokens, self._stop_strings), default=0)
+        self._stop_ends = frozenset(stop[-1] for stop in self._stop_strings)
         self._thinking = thinking
-        self._may_complete: dict[int, bool] = {}
+        self._added: dict[int, frozenset[str]] = {}
 
     def begin(self, prompt: Prompt, root: Sequence) -> None:
         root.answer_from = None if self._thinking and self._thinking.open_after(prompt.context) else 0
@@ -64,32 +68,62 @@ class TextStopper:
     def _follow_thinking(self, sequence: Sequence) -> None:
         if self._thinking is None:
             return
-        if _ends_with(sequence.tokens, self._thinking.end_ids):
+        if self._just_said(sequence.tokens, self._thinking.end, self._thinking.end_ids):
             sequence.thought_ended = True
             sequence.answer_from = len(sequence.tokens)
-        elif self._thinking.start_ids and _ends_with(sequence.tokens, self._thinking.start_ids):
+        elif self._just_said(sequence.tokens, self._thinking.start, self._thinking.start_ids):
             sequence.answer_from = None
 
-    def _stop_string_at(self, sequence: Sequence) -> int | None:
-        """Place of the earliest stop string in the text after the thinking part, if there is one."""
-        answer_from = sequence.answer_from
-        if not self._stop_strings or answer_from is None or not self._completes(sequence.tokens[-1]):
-            return None
-        tail_from = max(answer_from, len(sequence.tokens) - self._tail_tokens)
-        if self._earliest_stop(self._decode(sequence.tokens[tail_from:])) is None:
-            return None
-        return self._earliest_stop(self._decode(sequence.tokens[answer_from:]))
+    def _just_said(self, tokens: Seq[int], marker: str, marker_ids: Seq[int]) -> bool:
+        """Whether the newest token completed a marker: with its own tokens, or with any others that spell it."""
+        if not marker:
+            return False
+        if _ends_with(tokens, marker_ids):
+            return True
+        if not self._adds_one_of(tokens[-1], frozenset(marker[-1])):
+            return False
+        tail = tokens[-_tail_tokens(marker) :]
+        place = self._spell(tail).rfind(marker)
+        return place >= 0 and place + len(marker) > len(self._spell(tail[:-1]))
 
-    def _completes(self, token: int) -> bool:
-        """Whether a token can complete a stop string: by the text that it adds after another token."""
-        if token not in self._may_complete:
-            alone = self._tokenizer.decode([token], skip_special_tokens=True)
-            twice = self._tokenizer.decode([token, token], skip_special_tokens=True)
+    def _stop_string_at(self, sequence: Sequence) -> int | None:
+        """Characters of the answer before the earliest stop string in it, if there is one."""
+        if not self._stop_strings or sequence.answer_from is None:
+            return None
+        if not self._adds_one_of(sequence.tokens[-1], self._stop_ends):
+            return None
+        tail_from = len(sequence.tokens) - self._stop_tokens
+        tail = sequence.tokens[max(sequence.answer_from, tail_from) :]
+        rest = self._rest_of_marker(sequence) if tail_from <= sequence.answer_from else ""
+        if self._earliest_stop(rest + self._decode(tail)) is None and self._earliest_stop(self._spell(tail)) is None:
+            return None
+        own, rest = sequence.tokens[sequence.answer_from :], self._rest_of_marker(sequence)
+        if (at := self._earliest_stop(rest + self._decode(own))) is not None:
+            return at
+        spelled = rest + self._spell(own)
+        at = self._earliest_stop(spelled)
+        return None if at is None else self._without_special(own, rest, spelled[:at])
+
+    def _without_special(self, tokens: Seq[int], rest: str, before: str) -> int:
+        """How many characters of the answer's text stand before a stop string with special tokens in it."""
+        number = next(n for n in range(len(tokens), -1, -1) if len(rest + self._spell(tokens[:n])) <= len(before))
+        within = before[len(rest + self._spell(tokens[:number])) :]
+        return len(rest + self._decode(tokens[:number])) + len(within)
+
+    def _rest_of_marker(self, sequence: Sequence) -> str:
+        """What the token that completed the end-of-thinking marker says behind it, such as a line's end."""
+        head = sequence.tokens[: sequence.answer_from]
+        if not head or self._thinking is None or _ends_with(head, self._thinking.end_ids):
+            return ""
+        return self._spell(head[-_tail_tokens(self._thinking.end) :]).rpartition(self._thinking.end)[2]
+
+    def _adds_one_of(self, token: int, characters: frozenset[str]) -> bool:
+        """Whether what a token adds after another one holds one of the characters, or a part of any."""
+        if token not in self._added:
+            alone, twice = self._spell([token]), self._spell([token, token])
             # Some tokenizers strip a leading space: the second of two equal tokens shows it.
-            self._may_complete[token] = any(
-                character in self._last_characters for character in {*alone, *twice[len(alone) :]}
-            )
-        return self._may_complete[token]
+            self._added[token] = frozenset(alone + twice[len(alone) :])
+        return _UNFINISHED in self._added[token] or not characters.isdisjoint(self._added[token])
 
     def _earliest_stop(self, text: str) -> int | None:
         return min((place for stop in self._stop_strings if (place := text.find(stop)) >= 0), default=None)
@@ -99,15 +133,26 @@ class TextStopper:
             sequence.text = self._decode(sequence.tokens)[:stop_at]
             sequence.answer_at = sequence.answer_from
             return
-        answer, whole = self._decode(sequence.tokens[sequence.answer_from :]), self._decode(sequence.tokens)
+        rest, whole = self._rest_of_marker(sequence), self._decode(sequence.tokens)
+        answer = rest + self._decode(sequence.tokens[sequence.answer_from :])
         if not whole.endswith(answer):
-            whole = self._decode(sequence.tokens[: sequence.answer_from]) + answer
+            head = self._decode(sequence.tokens[: sequence.answer_from])
+            whole = head[: len(head) - len(rest)] + answer
         sequence.answer_at = len(whole) - len(answer)
         sequence.text = whole if stop_at is None else whole[: sequence.answer_at + stop_at]
 
     def _decode(self, tokens: Seq[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
+    def _spell(self, tokens: Seq[int]) -> str:
+        """With special tokens."""
+        return self._tokenizer.decode(tokens, skip_special_tokens=False)
+
+
+def _tail_tokens(text: str) -> int:
+    """A token adds at least one byte, so this many tokens hold a text, and some that begin in a character."""
+    return len(text.encode()) + 8
+
 
 def _ends_with(tokens: Seq[int], marker: Seq[int]) -> bool:
-    return tokens[-1] == marker[-1] and tuple(tokens[-len(marker) :]) == tuple(marker)
+    return bool(marker) and tokens[-1] == marker[-1] and tuple(tokens[-len(marker) :]) == tuple(marker)

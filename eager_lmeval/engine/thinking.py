@@ -27,8 +27,11 @@ class Thinking:
     start_ids: tuple[int, ...] = ()
 
     def open_after(self, context: str) -> bool:
-        """Whether a sequence that follows this context begins inside the thinking part."""
-        return not self.start or context.rfind(self.start) > context.rfind(self.end)
+        """Whether a sequence that follows this context begins inside the thinking part.
+
+        A chat template opens it at the very end of a prompt; a question that mentions the marker opens nothing.
+        """
+        return not self.start or context.rstrip().endswith(self.start)
 
 
 def find_thinking(tokenizer: Any, marker: str | int | None) -> Thinking | None:

@@ -160,6 +160,27 @@ def test_a_stop_string_late_in_a_long_text_is_cut_at_the_right_place(metaspace: 
     assert len(sequence.tokens) == 201
 
 
+@pytest.mark.parametrize(("stop", "after"), [("<eot>", ""), ("<eot>\n", "\n"), ("wo<eot>", ""), ("<eot>th", "the")])
+def test_a_stop_string_may_name_a_special_token_that_ends_nothing_by_itself(
+    byte_level: PreTrainedTokenizerFast, stop: str, after: str
+) -> None:
+    """As the turn's end of a chat model in ``until``. The text leaves special tokens out, as the harness's does."""
+    tokens = [*byte_ids(byte_level, "two"), *ids(byte_level, "<eot>"), *byte_ids(byte_level, after + " next turn")]
+    sequence = generate(byte_level, tokens, (stop,))
+    kept = stop.partition("<eot>")[0]
+    assert (sequence.finish, sequence.text) == ("stop", "two".removesuffix(kept))
+    assert len(sequence.tokens) < len(tokens) - 4
+
+
+def test_a_stop_string_behind_a_special_token_that_is_left_out_is_cut_at_its_place(
+    byte_level: PreTrainedTokenizerFast,
+) -> None:
+    tokens = [*byte_ids(byte_level, "a"), *ids(byte_level, "<eot>"), *byte_ids(byte_level, "b; c")]
+    assert generate(byte_level, tokens, (";",)).text == "ab"
+    twice = [*tokens[:2], *byte_ids(byte_level, "bc"), *ids(byte_level, "<eot>"), *byte_ids(byte_level, "!d")]
+    assert generate(byte_level, twice, ("c<eot>!",)).text == "ab"
+
+
 # Thinking.
 
 
@@ -220,6 +241,34 @@ def test_a_marker_of_several_tokens_ends_the_thoughts(byte_level: PreTrainedToke
     tokens = byte_ids(byte_level, "a|b||c;d")
     sequence = generate(byte_level, tokens, (";",), Thinking("||", marker))
     assert (sequence.finish, sequence.text, sequence.answer) == ("stop", "a|b||c", "c")
+
+
+@pytest.mark.parametrize(
+    ("spelled", "kept"), [("</think>", ""), (".</think>\n\n", ""), ("</think>the", "the"), ("</think> 4", " 4")]
+)
+def test_a_marker_is_found_in_whichever_tokens_it_is_spelled(
+    byte_level: PreTrainedTokenizerFast, spelled: str, kept: str
+) -> None:
+    """Not in the tokens that it has alone: a byte a token, and the first of the answer's in the marker's last one."""
+    thinking = Thinking("</think>", (0, 1, 2), "<think>", (0, 1))
+    joined = byte_level_tokenizer()
+    last = spelled.partition("nk")[2]
+    joined.add_tokens([last])
+    head = byte_ids(byte_level, "hm; " + spelled.removesuffix(last))
+    tokens = [*head, joined.convert_tokens_to_ids(last), *byte_ids(byte_level, "2; next")]
+    sequence = generate(joined, tokens, (";",), thinking, "Q <think>\n")
+    assert (sequence.finish, sequence.thought_ended) == ("stop", True)
+    assert sequence.answer is not None
+    assert sequence.answer.strip() == (kept + "2").strip()
+    assert sequence.text.startswith("hm; ")
+
+
+@pytest.mark.parametrize("context", ["What does <think> mean?", "Write <think> first.\nQ: <think>hm</think>4\nQ:"])
+def test_a_prompt_that_only_mentions_the_marker_opens_no_thoughts(
+    byte_level: PreTrainedTokenizerFast, context: str
+) -> None:
+    sequence = generate(byte_level, byte_ids(byte_level, "42;"), (";",), thinking_of(byte_level), context)
+    assert (sequence.finish, sequence.answer) == ("stop", "42")
 
 
 def test_an_end_of_sequence_in_mid_thought_stops_without_an_answer(byte_level: PreTrainedTokenizerFast) -> None:
