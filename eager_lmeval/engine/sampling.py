@@ -306,7 +306,7 @@ def _draw_by_block(logits: Tensor, divisor: float, top: Tensor, summed: _Summed,
     inside = logits.gather(-1, tokens.clamp(max=vocab - 1).flatten(1)).view(tokens.shape)
     p = ((inside - top[..., None]) / divisor).exp() * summed.likeliest[..., None]
     cumulative = before[..., None] + p.masked_fill(tokens >= vocab, 0.0).cumsum(dim=-1, dtype=torch.float64)
-    return block * BLOCK + _place(cumulative, target[..., None])[..., 0]
+    return (block * BLOCK + _place(cumulative, target[..., None])[..., 0]).clamp(max=vocab - 1)  # of logits of NaN too
 
 
 def _place(cumulative: Tensor, target: Tensor) -> Tensor:

@@ -197,6 +197,13 @@ def test_each_stratum_takes_what_a_draw_of_its_own_would(rows: list[tuple[list[f
 )
 def test_logits_that_make_no_distribution_have_no_entropy(logits: list[float]) -> None:
     assert math.isnan(read_one(logits, Sampling(0.0)).entropy)
+    whole = torch.randn(4, 3000, generator=torch.Generator().manual_seed(1))
+    whole[1, : len(logits)] = torch.tensor(logits)
+    if math.inf not in logits and not any(map(math.isnan, logits)):
+        whole[1] = -math.inf
+    for sampling in (Sampling(), Sampling(0.8), Sampling(0.8, top_p=0.9), Sampling(0.8, top_k=5, min_p=0.1)):
+        entropies = [readout.entropy for readout in read(whole, torch.rand(4, dtype=torch.float64), sampling)]
+        assert [math.isnan(entropy) for entropy in entropies] == [False, True, False, False]
 
 
 def test_tokens_that_are_ruled_out_add_nothing_to_the_entropy() -> None:
