@@ -88,6 +88,18 @@ def filters_of_table(printed: str) -> set[str]:
     return {row[2].strip() for row in rows[2:]}
 
 
+def test_cached_requests_are_those_of_the_same_options(tmp_path, monkeypatch):
+    """The harness's key leaves generation options out: the second run would be made with the first one's."""
+    monkeypatch.setattr("lm_eval.caching.cache.PATH", str(tmp_path))
+    for folder, temperature in (("a", 0.5), ("b", 0.9), ("c", 0.5)):
+        (tmp_path / folder).mkdir()
+        options = f"do_sample=True,temperature={temperature}"
+        lm_eval_run(write_task(tmp_path / folder, docs=2, repeats=2), options, "--cache_requests", "true")
+        (pool,) = read_results(tmp_path / folder)["config"]["eager"]["pools"]
+        assert pool["options"]["temperature"] == temperature
+    assert len(list(tmp_path.glob("requests-sums-*.pickle"))) == 2, "the third run found the first one's"
+
+
 def test_figures_made_with_labels_say_so_wherever_they_are_read(tmp_path, capsys, caplog):
     write_task(tmp_path, repeats=6)
     with caplog.at_level("WARNING", logger="lm_eval"):

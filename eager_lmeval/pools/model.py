@@ -21,6 +21,7 @@ from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.errors import UsageError, near_name
 from eager_lmeval.harness.command import print_below_the_table
 from eager_lmeval.harness.loglikelihood_cache import keep_out_texts
+from eager_lmeval.harness.request_cache import tell_options_apart
 from eager_lmeval.journal.identity import prompt_key
 from eager_lmeval.journal.journal import Journal
 from eager_lmeval.journal.pool_journal import NO_JOURNAL, PoolJournal, open_for_pools
@@ -72,6 +73,7 @@ def take_options(name: str, arguments: dict[str, Any], known: Collection[str]) -
         if near and argument not in known:
             raise UsageError(f"--model_args: unknown option {argument!r}; did you mean {near!r}?")
     resolve(given, origin="--model_args", complete=False)
+    tell_options_apart()
     if given.get("think_end_token", "auto") != "auto":
         arguments["think_end_token"] = given["think_end_token"]
     elif arguments.get("enable_thinking"):
