@@ -50,6 +50,11 @@ class EagerLM(EagerModel, HFLM):
         """`hf` takes its rank from accelerate only where it sees several GPUs, and then the one within the node."""
         accelerator = getattr(self, "accelerator", None)
         if accelerator is None or accelerator.num_processes == 1:
+            if processes() > 1:
+                raise UsageError(
+                    f"this is one of {processes()} processes, of whose others accelerate does not know, so each would "
+                    f"run everything; on CPUs start them with ACCELERATE_USE_CPU=true, on GPUs with accelerate launch"
+                )
             return ALONE
         self.meet_here()
         return self._join()

@@ -53,6 +53,9 @@ def generate(lm: EagerLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_
         ({"round_sequences": 4}, ["round_sequences", "0.2.0", "first_lanes"]),
         ({"signal": "unsettled"}, ["signal", "0.2.0", "strategy=consistency"]),
         ({"extra_cap": "2x"}, ["extra_cap='2x'", "2M"]),
+        ({"num_beams": 4}, ["num_beams=4 cannot be done", "num_beams=1 is accepted", "take the line out"]),
+        ({"repetition_penalty": 1.2}, ["repetition_penalty=1.2 cannot be done"]),
+        ({"until": 7}, ["until=7", "a text that ends a sequence", "in quotes"]),
         ({"branching": "top2", "max_rows": 4, "max_sequences": 8}, ["max_rows=4", "max_sequences=8"]),
         *(
             (
@@ -259,3 +262,10 @@ def test_the_command_line_prints_the_line_exits_with_1_and_writes_nothing(tmp_pa
     )
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
+    """`torchrun` on CPUs without ACCELERATE_USE_CPU: each would run everything."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one of 2 processes.*ACCELERATE_USE_CPU=true"):
+        EagerLM(pretrained="demo")

@@ -69,6 +69,21 @@ ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks"
 """The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
 
 
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "early_stopping": (False,),
+    "length_penalty": (0, 1),
+    "repetition_penalty": (1,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "no_repeat_ngram_size": (0,),
+    "skip_special_tokens": (True,),
+    "use_cache": (True,),
+}
+"""Of generation kwargs that task files carry for other models, the values that ask for nothing: these are accepted."""
+
+
 class Removed(NamedTuple):
     """An option that there was."""
 
@@ -110,7 +125,13 @@ def none_words(value: Any) -> Any:
 
 
 def _as_list(value: Any) -> Any:
-    return [] if value is None else [value] if isinstance(value, str) else value
+    if value is None or isinstance(value, str):
+        return [] if value is None else [value]
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise ValueError(
+            "a text that ends a sequence, or a list of such; a number stands in quotes, as in until='\"7\"'"
+        )
+    return value
 
 
 def _extra_cap(value: Any) -> Any:
@@ -275,8 +296,12 @@ def _merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for layer in reversed(list(layers)):
         given |= {ALIASES[name]: layer[name] for name in ALIASES if name in layer}
-        given |= {name: value for name, value in layer.items() if name not in ALIASES}
+        given |= {name: value for name, value in layer.items() if name not in ALIASES and not _is_neutral(name, value)}
     return given
+
+
+def _is_neutral(name: str, value: Any) -> bool:
+    return name in NEUTRAL and (value in NEUTRAL[name] or str(value).lower() in map(str.lower, map(str, NEUTRAL[name])))
 
 
 def _listed(given: Mapping[str, Any]) -> str:
@@ -294,6 +319,12 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
     for name in given:
         if removed := REMOVED.get(name):
             raise UsageError(f"{prefix}the option {name} was removed in version {removed.version}: {removed.instead}")
+        if name in NEUTRAL:
+            neutral = " or ".join(f"{name}={value}" for value in NEUTRAL[name])
+            raise UsageError(
+                f"{prefix}{name}={given[name]} cannot be done by eager, which draws from the distribution itself; "
+                f"{neutral} is accepted: set it with --gen_kwargs, or take the line out of the task's generation_kwargs"
+            )
         if name not in Options.model_fields:
             near = near_name(name, Options.model_fields)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(Options.model_fields)}"

@@ -95,6 +95,8 @@ def _by_run(paths: Sequence[Path], output: Path | None) -> list[_Logged]:
             else:
                 taken[task] = path
         original = folder / f"results{'_rescored' if rescored else ''}_{date}.json"
+        if not original.is_file() and not rescored:  # --output_path may have named another file
+            original = next(folder.glob(f"*_{date}.json"), original)
         target = (output or folder) / f"results_rescored_{date}.json"
         if target in runs:
             raise UsageError(

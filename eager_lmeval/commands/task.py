@@ -167,11 +167,18 @@ def _of_harness(args: argparse.Namespace) -> _Draft:
         hint = f"did you mean {near!r}?" if near else "`lm_eval ls tasks` lists all"
         raise UsageError(f"{args.source!r} is neither a file of problems nor a task of the harness; {hint}")
     given = load_yaml(entry.yaml_path, resolve_func=False)
+    if "group" in given:
+        raise UsageError(f"{args.source} is a group of tasks; give one of them (`lm_eval ls tasks` lists all)")
     kind = given.get("output_type", "generate_until")
     if kind != "generate_until" or not isinstance(given.get("task"), str):
         raise UsageError(f"{args.source} is no task that generates texts ({kind}), so there is nothing to branch")
     if "class" in given and "eager_lmeval" in str(given["class"]):
         raise UsageError(f"{args.source} knows of trees already: run it as it is")
+    if given.get("unsafe_code") and args.verifier != "code":
+        raise UsageError(
+            f"{args.source} runs programs, and its answers are graded by their tests, which math, choice and exact "
+            f"cannot; take eager_humaneval_plus, or write a task whose label is the tests with --verifier code"
+        )
     name = args.name or f"{args.source}_eager"
     path = args.output or Path(f"{name}.yaml")
     config = {key: _named(given[key], path.parent) for key in _KEPT if given.get(key) is not None}

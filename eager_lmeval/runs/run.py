@@ -35,7 +35,10 @@ _COMPANION = re.compile(
 )
 """Error bars of a metric, the same cost as a mean, counts of documents, options of the run, and no metric at all."""
 
-_NAME = re.compile(r"(?P<kind>results|samples_(?P<task>.+?))(?P<again>_rescored)?_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)")
+_DATE = r"\d{4}-\d\d-\d\dT[\d.-]+"
+_NAME = re.compile(rf"(?P<kind>results|samples_(?P<task>.+?))(?P<again>_rescored)?_(?P<date>{_DATE})")
+_OWN_NAME = re.compile(rf"(?!samples_).+_(?P<date>{_DATE})")
+"""What the harness makes of a file that ``--output_path`` names."""
 _DEEPEST = 3
 """Levels of folders searched below the given one: the harness makes one for the model, users more."""
 
@@ -52,8 +55,10 @@ class RunName(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> RunName | None:
         """None for a name that neither the harness nor `eager-lmeval rescore` gives."""
-        found = _NAME.fullmatch(path.stem)
-        return cls(found["task"], found["date"], found["again"] is not None) if found else None
+        if found := _NAME.fullmatch(path.stem):
+            return cls(found["task"], found["date"], found["again"] is not None)
+        own = _OWN_NAME.fullmatch(path.stem) if path.suffix == ".json" else None
+        return cls(None, own["date"], False) if own else None
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,9 @@ class Run:
 
     def samples_file(self, task: str) -> Path:
         """The samples of a task; UsageError if they were not logged."""
-        stamp = self.results_file.stem.removeprefix("results_")
+        name = RunName.read(self.results_file)
+        of_harness = self.results_file.stem.startswith("results_") or name is None
+        stamp = self.results_file.stem.removeprefix("results_") if of_harness or name is None else name.date
         if "/" in task:
             raise UsageError(
                 f"task {task!r} of {self.results_file} has no samples: lm_eval cannot write a file of that name; give "
@@ -150,15 +157,21 @@ def results_files(path: Path) -> list[Path]:
             raise UsageError(f"{path} holds samples; give the results_*.json beside it, or the folder of both")
         return [path]
     if not path.is_dir():
+        if named := [file for file in path.parent.glob(f"{path.stem}_*.json") if _OWN_NAME.fullmatch(file.stem)]:
+            return sorted(named, key=_age)  # --output_path named a file, and the harness put the date behind its name
         raise UsageError(f"{path} does not exist; give the --output_path of an lm_eval run, or a results_*.json in it")
-    patterns = ["*/" * depth + "results_*.json" for depth in range(_DEEPEST + 1)]
-    files = [file for pattern in patterns for file in path.glob(pattern)]
+    patterns = ["*/" * depth + "*.json" for depth in range(_DEEPEST + 1)]
+    files = [file for pattern in patterns for file in path.glob(pattern) if _is_results(file)]
     if not files:
         raise UsageError(
             f"{path} holds no results_*.json, nor do the {_DEEPEST} levels of folders below it; "
             f"give the --output_path of an lm_eval run"
         )
     return sorted(files, key=_age)
+
+
+def _is_results(file: Path) -> bool:
+    return file.name.startswith("results_") or _OWN_NAME.fullmatch(file.stem) is not None
 
 
 def _age(file: Path) -> tuple[str, bool, str]:

@@ -161,3 +161,11 @@ def test_labels_that_cannot_be_read_are_counted(folder: Path, capsys: pytest.Cap
     assert (
         "1 labels cannot be read, and their documents will be unscored: 2, verifier=choice" in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("humaneval_instruct", "runs programs"), ("leaderboard", "is a group of tasks")]
+)
+def test_tasks_of_programs_and_groups_are_refused(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["task", name]) == 2
+    assert said in capsys.readouterr().err

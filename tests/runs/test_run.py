@@ -11,7 +11,7 @@ import pytest
 from run_files import results_file, write_run
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.run import Run, RunName, find_run, results_files
+from eager_lmeval.runs.run import Run, RunName, find_run, iter_samples, results_files
 
 OLD, NEW = "2026-01-02T03-04-05.000001", "2026-01-03T03-04-05.000001"
 
@@ -23,6 +23,7 @@ OLD, NEW = "2026-01-02T03-04-05.000001", "2026-01-03T03-04-05.000001"
         (f"results_rescored_{OLD}.json", RunName(None, OLD, True)),
         (f"samples_my_task_{OLD}.jsonl", RunName("my_task", OLD, False)),
         (f"samples_my_task_rescored_{OLD}.jsonl", RunName("my_task", OLD, True)),
+        (f"my_results_{OLD}.json", RunName(None, OLD, False)),
         ("samples_mine.jsonl", None),
     ],
 )
@@ -62,3 +63,15 @@ def test_the_pools_of_a_task_are_found_where_the_harness_lists_it_below_its_grou
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no results_\*\.json"):
         results_files(tmp_path)
+
+
+def test_a_run_whose_output_path_named_a_file_is_found_with_its_samples(tmp_path: Path) -> None:
+    """The harness then puts the date behind that name, and the samples beside it under their own."""
+    folder = write_run(tmp_path, {"pass@max": [1.0, 0.0]})
+    results = next(folder.rglob("results_*.json"))
+    results.rename(results.with_name(results.name.replace("results_", "my_results_")))
+    for asked in (results.with_name("my_results.json"), results.parent, tmp_path):
+        run, remark = find_run(asked)
+        assert remark is None
+        assert run.results_file.name.startswith("my_results_2026")
+        assert len(list(iter_samples(run, "toy_task"))) == 2
