@@ -267,5 +267,5 @@ def test_the_command_line_prints_the_line_exits_with_1_and_writes_nothing(tmp_pa
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
     """`torchrun` on CPUs without ACCELERATE_USE_CPU: each would run everything."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="one of 2 processes.*ACCELERATE_USE_CPU=true"):
+    with pytest.raises(UsageError, match=r"one of 2 processes.*ACCELERATE_USE_CPU=true"):
         EagerLM(pretrained="demo")
