@@ -220,7 +220,7 @@ def test_the_cases_reach_what_they_are_for() -> None:
     pools = [by_engine("llama", resolve(CASES[case]), prompts(resolve(CASES[case])), 64)[0] for case in CASES]
     trees = [tree for pool in pools for tree in pool.trees]
     sequences = [sequence for tree in trees for sequence in tree.sequences]
-    assert {sequence.finish for sequence in sequences} == {"stop", "length"}
+    assert {sequence.finish for sequence in sequences} == {"stop", "length", "cut"}
     assert any(len(sequence.path) > 2 for sequence in sequences)
     assert max(tree.num_roots for tree in trees if tree.num_branches) >= 3
     assert sum(bool(pool.ledger.grants) for pool in pools) >= 5
