@@ -1,4 +1,5 @@
 # make demo: score the bundled model with EAGER.   make test: what every change must pass.   make docs: the site.
+# make test-all: the slow tests too, and the others with more examples; CI runs it every night.
 # All work in .venv, made from PYTHON (3.10 or newer) with the versions in constraints.txt.
 # make test-bounds: whether the bounds in pyproject.toml hold, in environments of its own.
 PYTHON ?= python3
@@ -17,13 +18,20 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
 NEXT_HARNESS := lm_eval==0.5.0.dev1
 
-.PHONY: demo test test-bounds test-lowest test-newest test-next test-vllm bench study lint docs clean
+.PHONY: demo test test-all test-bounds test-lowest test-newest test-next test-vllm bench study lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
 
+# A worker a core; tests of one file stay together, those that need Chromium too (tests/conftest.py).
+RUN_TESTS = EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest -q \
+    -n logical --maxprocesses 8 --dist loadgroup --durations 20
+
 test: lint
-	EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest
+	$(RUN_TESTS)
+
+test-all: lint
+	EAGER_TESTS_ALL=1 $(RUN_TESTS)
 
 test-bounds: test-lowest test-newest test-next
 	.venv-newest/bin/python tests/versions.py compare build/versions/lowest build/versions/newest build/versions/next

@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Which tests are run and beside which others, and fixtures that several test modules share."""
 
 import os
 from collections.abc import Iterator
@@ -6,8 +6,35 @@ from collections.abc import Iterator
 import pytest
 from browser import Browser, find_chromium
 from debian import MAY_INSTALL
+from tiers import ALL
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub: tests must not depend on a network
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the models are tiny, and several processes share the cores
+
+try:
+    from hypothesis import settings
+except ImportError:  # the environment of eager-vllm has none, nor a test that needs it
+    pass
+else:
+    settings.register_profile("usual", max_examples=30, deadline=None)
+    settings.register_profile("all", max_examples=200, deadline=None)
+    settings.load_profile("all" if ALL else "usual")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves what is ``slow`` to `make test-all`; one worker runs all of a file, and all that needs the browser."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    unexplained = [item.nodeid for item in slow if not next(item.iter_markers("slow")).args]
+    if unexplained:
+        raise pytest.UsageError(f'slow needs a reason, @pytest.mark.slow("…"): {", ".join(unexplained)}')
+    if not ALL and slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            browses = "chromium" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("chromium" if browses else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

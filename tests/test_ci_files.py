@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import harness_without_its_tasks
 import pytest
 import yaml
 from pages import PAGES, ROOT, blocks
@@ -85,17 +86,20 @@ class Ended(NamedTuple):
 
 
 def run_action(folder: Path, **inputs: str) -> Ended:
-    """Runs the action's steps in ``folder`` as a runner does, with the Python that is there; `gh` writes to a file."""
+    """Runs the action's steps in ``folder`` as a runner does, with the Python that is there; `gh` writes to a file,
+    and the harness knows our tasks alone."""
     values = {name: described.get("default", "") for name, described in ACTION["inputs"].items()}
     values |= {"commit": "c0ffee1", "token": "none"}  # a runner's own
     values |= {name.replace("_", "-"): value for name, value in inputs.items()} | {"python-version": ""}
-    program = folder / "bin/gh"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text('#!/bin/sh\necho "$@" >> gh.log\ncat "$5" >> gh.log\n')
-    program.chmod(0o755)
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    harness = f'exec "{sys.executable}" -m {harness_without_its_tasks.MODULE} "$@"'
+    for name, script in (("gh", 'echo "$@" >> gh.log\ncat "$5" >> gh.log'), ("lm_eval", harness)):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
     files = {name: folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
-    environment = os.environ | {name: str(path) for name, path in files.items()} | {"PYTHONPATH": str(ROOT)}
-    environment["PATH"] = os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = harness_without_its_tasks.environment(ROOT) | {name: str(path) for name, path in files.items()}
+    environment["PATH"] = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def outputs() -> dict[str, str]:
         written = files["GITHUB_OUTPUT"].read_text() if files["GITHUB_OUTPUT"].exists() else ""
@@ -123,9 +127,7 @@ def run_action(folder: Path, **inputs: str) -> Ended:
     return Ended(status, outputs(), summary, log)
 
 
-@pytest.mark.slow
 def test_the_actions_steps_run_the_task_and_end_with_the_gates_status(tmp_path: Path) -> None:
-    """Three whole runs of the harness, each with a start of several seconds."""
     config = str(ROOT / "configs/ci.yaml")
     made = run_action(tmp_path, config=config, baseline="nothing", output="baseline", run_args="--limit 6")
     assert (made.status, made.outputs) == (2, {"status": "2"}), f"there is no baseline yet: {made.log}"
@@ -145,9 +147,8 @@ def test_the_actions_steps_run_the_task_and_end_with_the_gates_status(tmp_path: 
     assert "::warning::" in forgiven.log
 
 
-@pytest.mark.slow
+@pytest.mark.slow("three evaluations; a history is judged by the same commands without an action, too")
 def test_with_a_history_the_action_adds_checks_comments_and_fails_for_the_right_reason(tmp_path: Path) -> None:
-    """Three whole runs of the harness, each with a start of several seconds."""
     given = {"config": str(ROOT / "configs/ci.yaml"), "history": "history.jsonl", "run_args": "--limit 12"}
     first = run_action(tmp_path, output="first", **given)
     assert (first.status, first.outputs["status"]) == (2, "2"), f"nothing is blessed yet: {first.log}"

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_WHEEL = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir"]
 
-pytestmark = pytest.mark.slow
+ENVIRONMENT = pytest.mark.slow("an environment with the wheel in it")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -83,6 +83,7 @@ def test_the_wheel_carries_nothing_else(wheel: Path) -> None:
     assert not [name for name in names_in(wheel) if "__pycache__" in name]
 
 
+@pytest.mark.slow("two builds")
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path, cwd=ROOT)
     (sdist,) = tmp_path.glob("*.tar.gz")
@@ -90,6 +91,7 @@ def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Pa
     assert names_in(tmp_path / wheel.name) == names_in(wheel)
 
 
+@ENVIRONMENT
 def test_the_command_finds_the_folders_of_the_wheel(scripts: Path, tmp_path: Path) -> None:
     found = json.loads(run(scripts / "eager-lmeval", "paths", "--json", cwd=tmp_path))
     assert list(found) == ["tasks", "configs", "demo_model"]
@@ -98,11 +100,13 @@ def test_the_command_finds_the_folders_of_the_wheel(scripts: Path, tmp_path: Pat
         assert run(scripts / "eager-lmeval", "paths", name, cwd=tmp_path) == path
 
 
+@ENVIRONMENT
 def test_the_harness_gets_the_class_of_the_wheel(scripts: Path, tmp_path: Path) -> None:
     code = "import inspect; from lm_eval.api.registry import get_model; print(inspect.getfile(get_model('eager')))"
     assert Path(run(scripts / "python", "-c", code, cwd=tmp_path)).is_relative_to(scripts.parent)
 
 
+@ENVIRONMENT
 def test_the_tasks_of_the_wheel_are_where_its_entry_point_says(scripts: Path, tmp_path: Path) -> None:
     """So a harness that reads the group `lm_eval.tasks` needs no --include_path."""
     code = (

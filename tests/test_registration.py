@@ -52,7 +52,7 @@ def fake_harness(folder: Path, registry: str) -> str:
     return str(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a whole start of the harness; test_bad_input has another")
 def test_plugin_is_installed(tmp_path: Path) -> None:
     done = python("-m", "lm_eval", "run", "--model", "no-such-model", "--tasks", "gsm8k", cwd=tmp_path)
     _, _, names = done.stderr.partition("Supported model names: ")

@@ -151,12 +151,10 @@ ALL = [(model, case) for model in ("qwen3", "gemma3, full and sliding") for case
 FEW = [(model, case) for model in NAMES for case in ("adapt", "eager, paper")]
 """What runs always: every case on a model of full attention and on one that mixes, and some on every model."""
 
+REST = pytest.mark.slow("all cases on all models: half a minute and no other code path")
 EVERY = [
-    pytest.param(model, case, marks=[] if (model, case) in {*ALL, *FEW} else pytest.mark.slow)
-    for model in NAMES
-    for case in CASES
+    pytest.param(model, case, marks=[] if (model, case) in {*ALL, *FEW} else REST) for model in NAMES for case in CASES
 ]
-"""All cases on all models: the rest adds half a minute and no other code path."""
 
 
 @pytest.mark.parametrize(("model", "case"), EVERY)

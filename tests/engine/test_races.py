@@ -143,10 +143,11 @@ def random_race(seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(6), pytest.param(range(6, 206), marks=pytest.mark.slow)], ids=["some", "200 races"]
+    "seeds",
+    [range(6), pytest.param(range(6, 206), marks=pytest.mark.slow("200 races at three numbers of rows take a minute"))],
+    ids=["some", "200 races"],
 )
 def test_random_races_are_those_of_the_rule(seeds: range) -> None:
-    """Slow: 200 races at three numbers of rows take a minute."""
     for seed in seeds:
         given = random_race(seed)
         expected = by_rule(given, number=1)

@@ -222,7 +222,6 @@ lm.generate_until([request], disable_tqdm=True)
 """
 
 
-@pytest.mark.slow  # starts a process that loads a model
 def test_sigint_ends_the_process_with_that_line_and_no_traceback(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED, encoding="utf-8")
@@ -338,15 +337,19 @@ def journaled_prompts(folder: Path) -> int:
     return len({json.loads(line)["key"] for line in lines if b'"key"' in line and line.endswith(b"}\n")})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "branching", "records"),
     [
-        ("adapt", "top2", 3),
         ("eager", "top2", 7),
-        ("adapt", "systematic", 4),
-        ("consistency", None, 3),
-        ("consistency", None, 20),
+        *(
+            pytest.param(*killed, marks=pytest.mark.slow("two processes; other strategies resume as this one does"))
+            for killed in (
+                ("adapt", "top2", 3),
+                ("adapt", "systematic", 4),
+                ("consistency", None, 3),
+                ("consistency", None, 20),
+            )
+        ),
     ],
 )
 def test_a_run_of_two_processes_that_was_killed_is_finished_by_one(tmp_path, decoded, strategy, branching, records):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import harness_without_its_tasks
 import pytest
 import torch
 from process_runs import Call, Plan, essence, log_of, make_calls, pools, results, run
 from slow_race import tick_by_tick
+from tiers import ALL
 
 from eager_lmeval import paths
 from eager_lmeval.lm import EagerLM
@@ -26,6 +27,10 @@ from eager_lmeval.verify import get_verifier
 STRATEGIES = ("parallel", "init", "adapt", "eager")
 SLOW_S = 8.0
 TIMEOUT_S = 3.0
+PROCESSES = (2, 3) if ALL else (2,)
+numbers_of_processes = pytest.mark.parametrize(
+    "ranks", [2, pytest.param(3, marks=pytest.mark.slow("three processes for what two show"))]
+)
 
 
 @dataclass
@@ -71,7 +76,7 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     demo._eager.pools.clear()
     alone = make_calls(demo, calls)
     plans = {}
-    for ranks in (2, 3):
+    for ranks in PROCESSES:
         plans[ranks] = Plan(str(tmp_path_factory.mktemp(f"{ranks}_processes")), calls)
         if ranks == 2:
             plans[ranks].slow = {"1": SLOW_S}
@@ -80,8 +85,7 @@ def runs(demo: EagerLM, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(calls, plans, alone, list(demo._eager.pools))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
+@numbers_of_processes
 @pytest.mark.parametrize(
     "call",
     range(9),
@@ -93,8 +97,7 @@ def test_every_sequence_is_the_one_that_one_process_makes(runs, ranks, call):
     assert len(several) == runs.calls[call].docs * len(runs.calls[call].tasks)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
+@numbers_of_processes
 def test_the_ledger_and_the_costs_are_those_of_one_process(runs, ranks):
     reported = pools(runs.plans[ranks])
     assert len(reported) == len(runs.alone_pools) == 10
@@ -107,14 +110,12 @@ def test_the_ledger_and_the_costs_are_those_of_one_process(runs, ranks):
     assert granted["eager"] > 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
+@numbers_of_processes
 def test_padding_adds_no_response_to_a_document(runs, ranks):
     assert all(len(answered["texts"]) == 3 for answered in results(runs.plans[ranks], ranks)[5].values())
     assert 5 % ranks, "there was padding"
 
 
-@pytest.mark.slow
 def test_ranks_wait_for_a_slow_one_longer_than_any_collective_may_take(runs):
     """The two processes of `runs`: one slept in its first prompt, for longer than the group's timeout."""
     assert SLOW_S > 2 * TIMEOUT_S
@@ -126,7 +127,6 @@ def test_ranks_wait_for_a_slow_one_longer_than_any_collective_may_take(runs):
     assert slowest[0] == slowest[1] > SLOW_S
 
 
-@pytest.mark.slow
 def test_a_rank_that_fails_ends_the_others_with_its_error(tmp_path):
     plan = Plan(str(tmp_path), [Call(6, gen_kwargs={"max_gen_toks": 100})], failing=[1])
     assert all(run(plan, 2)), "no rank hangs, and none says that all went well"
@@ -136,7 +136,6 @@ def test_a_rank_that_fails_ends_the_others_with_its_error(tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_a_rank_that_is_killed_is_missed_by_the_others(tmp_path):
     """Nothing cleans up after it: the others notice by themselves."""
     plan = Plan(str(tmp_path), [Call(6, gen_kwargs={"max_gen_toks": 100})], killed=[1], silence_s=2.0)
@@ -148,7 +147,7 @@ def test_a_rank_that_is_killed_is_missed_by_the_others(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow("test_ranks shows it on threads")
 def test_a_rank_without_requests_ends_the_run_in_one_line(tmp_path):
     plan = Plan(str(tmp_path), absent=[1])
     assert all(run(plan, 2))
@@ -172,14 +171,24 @@ def harness(processes: int, port: int, *arguments: str) -> subprocess.CompletedP
     """`lm_eval run` of the demo task under torchrun."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
-        *("--master-port", str(port), "-m", "lm_eval", "run", "--model", "eager", "--tasks", "eager_demo"),
+        *(
+            "--master-port",
+            str(port),
+            "-m",
+            harness_without_its_tasks.MODULE,
+            "run",
+            "--model",
+            "eager",
+            "--tasks",
+            "eager_demo",
+        ),
         *("--include_path", str(paths.tasks_dir()), *arguments),
     ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = harness_without_its_tasks.environment() | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("two starts of the harness, for a line")
 def test_more_processes_than_documents_end_with_what_to_do(tmp_path):
     done = harness(2, 29613, "--model_args", "pretrained=demo", "--limit", "1")
     assert done.returncode != 0
@@ -188,7 +197,6 @@ def test_more_processes_than_documents_end_with_what_to_do(tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     limit = ["--limit", "5", "--log_samples", "--seed", "1234"]
     options = {"strategy": "adapt", "max_sequences": "4"}
@@ -271,7 +279,7 @@ def races_by_rule(demo: EagerLM) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.slow("600 races, on six processes in all")
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_200_random_races_are_those_of_the_rule_on_any_number_of_processes(races_by_rule, tmp_path, ranks):
     plan = Plan(str(tmp_path), random_races())

@@ -116,13 +116,14 @@ def grow(options: Options, slots: int, seed: int) -> tuple[PoolResult, Any, Scri
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(6), pytest.param(range(6, 206), marks=pytest.mark.slow)], ids=["some", "200 times 3 races"]
+    "seeds",
+    [range(6), pytest.param(range(6, 206), marks=pytest.mark.slow("200 seeds take minutes"))],
+    ids=["some", "200 times 3 races"],
 )
 @pytest.mark.parametrize("interval", [1, 7])
 def test_races_are_those_of_the_rule_however_requests_report(
     seeds: range, interval: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slow: 200 seeds take minutes."""
     monkeypatch.setattr(loop, "report_interval", lambda most: interval)
     for seed in seeds:
         options = random_race(seed)
