@@ -9,6 +9,7 @@ import warnings
 __all__ = ["extract_program", "setup_of_prompt"]
 
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)([^`]*)")
+_QUOTES = re.compile(r'"""|\'\'\'')
 _LANGUAGE = re.compile(r"[\w+#.-]*")
 _PYTHON = {"", "python", "py", "python3", "py3"}
 _MAX_PROGRAM = 100_000
@@ -26,6 +27,7 @@ def extract_program(text: str, entry_point: str, prompt: str = "") -> str | None
     still be wrong Python: then it is an answer all the same, a wrong one. None where the text holds no code.
     """
     program = _program(text, entry_point, prompt)
+    program = program and _needed(program, entry_point)
     return program if program is not None and len(program) <= _MAX_PROGRAM + len(prompt) else None
 
 
@@ -45,21 +47,87 @@ def _program(text: str, entry_point: str, prompt: str) -> str | None:
     return _continuation(text, prompt)
 
 
+def _needed(program: str, entry_point: str) -> str:
+    """The program as EvalPlus runs it: imports and what ``entry_point`` needs, not what else stands at the top level.
+
+    So an assertion of its own, a demonstration, or a call of ``input()`` decides nothing. What a conditional or a
+    ``try`` binds stays where it is needed, except below ``if __name__ ...``. A program that does not define the entry
+    point, or does not parse, comes back whole; ``from __future__`` comes first.
+    """
+    if not is_valid(program):
+        lines = program.split("\n")
+        first = [line for line in lines if line.startswith("from __future__ import ")]
+        return "\n".join(first + [line for line in lines if line not in first]) if first else program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        statements = ast.parse(program).body
+    binding = [(statement, _bound(statement), _read(statement)) for statement in statements]
+    needed, waiting = set(), [entry_point]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += [other for _, bound, read in binding if name in bound for other in read]
+    kept = [
+        statement
+        for statement, bound, _ in binding
+        if isinstance(statement, ast.Import | ast.ImportFrom) or not needed.isdisjoint(bound)
+    ]
+    if not any(entry_point in bound for _, bound, _ in binding):
+        return program
+    kept.sort(key=lambda statement: not (isinstance(statement, ast.ImportFrom) and statement.module == "__future__"))
+    lines = program.split("\n")
+    spans = dict.fromkeys((_first_line(statement), statement.end_lineno or 0) for statement in kept)
+    return "\n".join("\n".join(lines[first - 1 : last]) for first, last in spans) + "\n"
+
+
+def _first_line(statement: ast.stmt) -> int:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return min([statement.lineno, *(decorator.lineno for decorator in statement.decorator_list)])
+    return statement.lineno
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement of the top level defines or changes; none where it only runs something."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
+    if isinstance(statement, ast.If | ast.Try) and "__name__" not in _read(statement):
+        inner = [*statement.body, *statement.orelse]
+        if isinstance(statement, ast.Try):
+            inner += [*(one for handler in statement.handlers for one in handler.body), *statement.finalbody]
+        return {name for one in inner for name in _bound(one)}
+    return set()
+
+
+def _read(statement: ast.stmt) -> set[str]:
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+
 def _fenced(text: str) -> list[str]:
     """What stands in the text's fences of Python; a fence that is not closed goes on to the end."""
     found: list[str] = []
     code: list[str] = []
     marks, is_python = "", False  # of the fence that is open; "" outside
-    for line in [*text.split("\n"), None]:
-        if marks and (line is None or line.lstrip(" \t").startswith(marks)):
+    is_quoted = False  # within a docstring, where a fence is part of the code
+    lines = text.split("\n")
+    last_quotes = max((number for number, line in enumerate(lines) if _QUOTES.search(line)), default=-1)
+    for number, line in enumerate([*lines, None]):
+        closes = line is not None and line.lstrip(" \t").startswith(marks) and not (is_quoted and number < last_quotes)
+        if marks and (line is None or closes):
             if is_python and any(part.strip() for part in code):
                 found.append("\n".join(code) + "\n")
             marks = ""
         elif marks and line is not None:
             code.append(line)
+            is_quoted ^= len(_QUOTES.findall(line)) % 2 == 1
         elif line is not None and (fence := _FENCE.fullmatch(line)):
             language = _LANGUAGE.match(fence[2].strip())
-            marks, code = fence[1], []
+            marks, code, is_quoted = fence[1], [], False
             is_python = language is not None and language[0].lower() in _PYTHON
     return found
 
@@ -112,11 +180,11 @@ def _continuation(text: str, prompt: str) -> str | None:
     if not prompt:
         return None
     indented = "\n".join("    " + line if line.strip() else line for line in text.lstrip("\n").split("\n"))
-    for body in (text.lstrip("\n"), "    " + text.lstrip(), indented):
-        kept = _longest_valid(prompt.rstrip("\n") + "\n" + body, keep=prompt.rstrip("\n").count("\n") + 1)
-        if kept is not None:
-            return kept
-    return None
+    bare = text.lstrip("\n")
+    bodies = ([bare] if bare[:1] in {" ", "\t"} else []) + ["    " + text.lstrip(), indented]
+    keep = prompt.rstrip("\n").count("\n") + 1
+    kept = [_longest_valid(prompt.rstrip("\n") + "\n" + body, keep=keep) for body in bodies]
+    return max(filter(None, kept), key=lambda code: code.count("\n"), default=None)  # the first of the longest
 
 
 def _longest_valid(code: str, keep: int = 0) -> str | None:

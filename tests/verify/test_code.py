@@ -91,6 +91,16 @@ def test_programs_are_run_against_the_tests_and_vote_by_their_text() -> None:
         "```python\n    return sum(numbers)\n```",
         f"```python\nfrom typing import List\n\nclass Unused: pass\n\n{DEFINITION}\n```",
         "total = lambda numbers: sum(numbers)",
+        f"```python\nfrom __future__ import annotations\n\n{DEFINITION}```",
+        "result = 0\n    for n in numbers:\n        result += n\n    return result\n",
+        "```python\nresult = 0\nfor n in numbers:\n    result += n\nreturn result\n```",
+        '```python\ndef total(numbers):\n    """Sum.\n\n    ```\n    total([1])\n    ```\n    """\n'
+        "    return sum(numbers)\n```",
+        f"```python\n{DEFINITION}\nassert total([1]) == 2\n```",
+        f"```python\n{DEFINITION}\nline = input()\nprint(total(eval(line)))\n```",
+        f"```python\n{DEFINITION}\nif __name__ == '__main__':\n    total = None\n```",
+        "```python\ntry:\n    from math import fsum\nexcept ImportError:\n    fsum = sum\n\n"
+        "def total(numbers):\n    return round(add(numbers))\n\ndef add(numbers):\n    return fsum(numbers)\n```",
     ],
 )
 def test_the_program_is_found_in_a_text(text: str) -> None:
