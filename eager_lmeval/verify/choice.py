@@ -20,7 +20,8 @@ __all__ = ["ChoiceVerifier"]
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DEFAULT_LETTERS = _LETTERS[:10]
 
-_ALONE = re.compile(r"(?:(?:the )?(?:answer|option|choice)\W{0,5})?([A-Z])", re.IGNORECASE)
+_BEFORE_CJK = re.compile(r"(?<=[A-Z])(?=[\u3040-\u9fff\uac00-\ud7af])")
+_ALONE = re.compile(r"(?:(?:the )?(?:answer|option|choice|letter)\W{0,5})?([A-Z])", re.IGNORECASE)
 _LEADING = re.compile(r"\W{0,20}(?:(?:option|choice) )?(?:\( ?([A-Z]) ?\)|([A-Z]) ?(?:[.):]|\s-\s|$))", re.IGNORECASE)
 _IN_PROSE = re.compile(r"\W{0,20}(?:(?i:option|choice) )?\(?([B-HJ-Z]|[AI](?! [a-z]))\b(?!['’])")
 _ALTERNATIVE = re.compile(
@@ -36,6 +37,8 @@ _VERDICTS = (
     + _NO_ARTICLE
     + _LETTER,
     r"(?i:option|choice|selection|pick|one) ?(?i:is|:|must be|would be|should be):? " + _NO_ARTICLE + _LETTER,
+    r"(?i:statement|statements|one|answer|option|choice|here|claim) (?i:is|:):? ([A-Z])[.)] (?=[A-Z0-9$])",
+    r"(?i:not|n't) (?i:option )?\(?[A-Z]\)?,? but (?i:rather )?" + _LETTER,
     r"(?i:therefore|thus|hence|so|it is|it's|must be|has to be),? " + _LETTER + r"(?=[.!]?$)",
 )
 _VERDICT = re.compile("|".join(_VERDICTS))
@@ -133,7 +136,9 @@ def chosen_letter(text: str, label: _Label) -> str | None:
             return judged[-1]
     if _is_list("\n".join(lines)):
         ending = [line for line in ending if not _LABEL.match(line)]
-    elif len(text) <= _SHORT and (letter := _named(text, _LEADING, label)):
+    elif (len(text) <= _SHORT and (letter := _named(text, _LEADING, label))) or (
+        ending and (last := _LABEL.match(ending[-1])) and (letter := last[1] or last[2]) in label.letters
+    ):
         return letter
     for line in reversed(ending):
         marked = {letter for letter in _marked(line) if letter in label.letters}
@@ -170,12 +175,15 @@ def _is_list(text: str) -> bool:
 
 
 def _named(written: str, letter_in: re.Pattern[str], label: _Label) -> str | None:
-    spelled = plain(written)
+    spelled = _BEFORE_CJK.sub(" ", plain(written))
     if len(spelled) > MAX_READ or _is_list(spelled):
         return None
+    alone = _ALONE.fullmatch(_bare(spelled))
+    if alone and (alone[1] in label.letters or len(label.options) == 0):
+        return alone[1].upper() if alone[1].upper() in label.letters else None
     if option := label.options.get(_option_key(written)):
         return option
-    match = _ALONE.fullmatch(_bare(spelled)) or _LEADING.match(spelled) or letter_in.match(spelled)
+    match = alone or _LEADING.match(spelled) or letter_in.match(spelled)
     if match is None or _ALTERNATIVE.match(spelled, match.end()):
         return None
     letter = next((str(group).upper() for group in match.groups() if group), "")

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import re
 
+from eager_lmeval.verify.latex import plain
+
 __all__ = ["boxed_answer", "final_answer", "stated_answer"]
 
 _BRACES = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BETWEEN = re.compile(r"\\(?:text|mbox|q?quad)(?![A-Za-z])|[\\\s$&(){}]")
 _MAX_BETWEEN = 40
 _BRACELESS = re.compile(r"\\boxed\s*((?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s{}$\\])+)")
-_MENTION = re.compile(r"\banswer\b|^####", re.IGNORECASE | re.MULTILINE)
+_ABROAD = (
+    r"答案|答え|故选|应选|정답|답은|réponse|respuesta|resposta|risposta|antwort|ответ|उत्तर|الإجابة(?: النهائية)?|الجواب"
+)
+"""Answer, in the languages of the multilingual suites; the Chinese "so choose" needs no colon."""
+_TAG = re.compile(r"<answer>(.{1,1000}?)</answer>", re.IGNORECASE | re.DOTALL)
+_MENTION = re.compile(rf"\banswer\b|^####|{_ABROAD}", re.IGNORECASE | re.MULTILINE)
 _STATED = re.compile(
-    r"(?:answer[*_]{0,3}(?: (?:to|for|of|in|as|we|I|that) [^.:\n]{1,80}?)?(?:, [^,.:\n]{1,40},)?\s?"
+    rf"(?:{_ABROAD})[*_]{{0,3}}\s?(?:[*_]{{0,3}}\s?[:：=]|是|为|は|은|는|\b(?:est|es|ist|é|è)\b|هي|هو|है)?\s?[:：]?[*_\s]*"
+    r"|(?:answer[*_]{0,3}(?: (?:to|for|of|in|as|we|I|that) [^.:\n]{1,80}?)?(?:, [^,.:\n]{1,40},)?\s?"
     r"(?:[*_]{0,3}\s?[:=]|\b(?:is|are|was|equals|(?:comes|turns) out to(?: be)?"
     r"|(?:would|must|should|will|has to)(?: then| therefore)? be)\b\s?:?)|####)[*_\s]*",
     re.IGNORECASE,
@@ -25,7 +33,8 @@ _HEADED = re.compile(r"answer[*_]{0,3}(?:\n|\s?(?=\$|\\[(\[]))", re.IGNORECASE)
 _BEFORE_HEADING = re.compile(r"[#*_ ]*(?:(?:the|my|final|correct|short) )*", re.IGNORECASE)
 _MAX_BEFORE_HEADING = 30
 _FILLER = re.compile(
-    r"(?:indeed|therefore|thus|then|hence|simply|just|actually|exactly|clearly|now|also|so|still|in fact|of course"
+    r"(?:not \S{1,20},? but(?: rather)?|for sure|definitely|certainly"
+    r"|indeed|therefore|thus|then|hence|simply|just|actually|exactly|clearly|now|also|so|still|in fact|of course"
     r"|equal to|given by|approximately|about|roughly)\b[,:]?[*_\s]*",
     re.IGNORECASE,
 )
@@ -42,14 +51,25 @@ _MAX_MENTIONS = 200
 _MAX_STATEMENT = 1000
 _DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(
-    r"[.;!?](?=\s|$)|,? (?:because|since|which|so|as|where|when|altogether|in total|instead|rather than"
+    r"[.;!?](?=\s|$)|[。；，](?!\d)|\s?<\||, not (?=\S+$)"
+    r"|,? (?:because|since|which|so|as|where|when|altogether|in total|instead|rather than"
     r"|and (?:we|this|that|it|not)) |,? (?:altogether|in total|instead)$",
 )
 
 
 def final_answer(text: str) -> str | None:
     """The last box that is closed and not empty, else the last stated answer, else None."""
-    return boxed_answer(text) or stated_answer(text)
+    boxed = boxed_answer(text)
+    if boxed is not None and _MENTION.search(boxed):
+        return stated_answer(plain(boxed)) or boxed
+    return boxed or stated_answer(text)
+
+
+def tagged_answer(text: str) -> str | None:
+    """What the last ``<answer>`` holds: where it states an answer in words, that is left to `stated_answer`."""
+    start = text.lower().rfind("<answer>")
+    tag = _TAG.match(text, start) if start >= 0 else None
+    return tag[1].strip() if tag else None
 
 
 def boxed_answer(text: str) -> str | None:
@@ -93,6 +113,8 @@ def stated_answer(text: str) -> str | None:
 
     What is said about an answer ("Your answer is correct") states none.
     """
+    if (tagged := tagged_answer(text)) is not None:
+        return (stated_answer(tagged) if _MENTION.search(tagged) else None) or _first_statement(tagged) or None
     for start in reversed([match.start() for match in _MENTION.finditer(text)][-_MAX_MENTIONS:]):
         lines = text[start : start + _MAX_STATEMENT].splitlines()
         window = "\n".join(filter(None, (" ".join(line.split()) for line in lines)))

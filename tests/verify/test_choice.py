@@ -159,3 +159,36 @@ def test_letters_and_option_texts_vote_together() -> None:
 def test_a_label_that_is_no_choice_is_refused_before_any_text(label: str) -> None:
     with pytest.raises(UsageError, match="verifier=choice"):
         get_verifier("choice").grade([], label)
+
+
+@pytest.mark.parametrize("dress", ["\\boxed{X}", "The answer is (X).", "Answer: X", "X", "<answer>X</answer>"])
+@pytest.mark.parametrize("options", [["d", "a", "b", "c"], ["C", "Al", "B", "Tl"], ["2c", "0.5c", "d", "c"]])
+def test_a_letter_of_the_question_is_that_letter_whatever_the_options_say(dress: str, options: list[str]) -> None:
+    label = json.dumps({"answer": "D", "options": options})
+    assert [chosen(dress.replace("X", letter), label) for letter in "ABCD"] == list("ABCD")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<answer>B</answer>",
+        "<answer>(B) Paris</answer>",
+        "The correct statement is B. Lead is heavier.",
+        "We compare both.\n\nB. Lead is heavier.",
+        "Answer: letter B",
+        "The answer is not A but B.",
+        "The answer is definitely B",
+        "答案：(A)？再想一想。\n答案：（B）",
+        "答案是B。",
+        "正确答案是 B",
+        "故选B。",
+        "答案：B是正确的",
+        "Réponse : B",
+        "La respuesta es B",
+        "Antwort: B",
+        "الإجابة: B",
+        "정답: B",
+    ],
+)
+def test_b_is_read_in_other_forms_and_languages(text: str) -> None:
+    assert chosen(text) == "B"
