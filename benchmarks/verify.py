@@ -173,6 +173,37 @@ def mathematics() -> Iterator[Case]:
         yield Case("awkward answers, our own", row["text"], row["target"], row["expected"] == "right")
 
 
+def spoiled_golds() -> Iterator[Case]:
+    """Each different answer of MATH, up to twice changed in one place: sign, digit, factor, exponent or relation.
+
+    Some have their left side as well, as textbooks print answers: only what is right of it is not the whole answer.
+    """
+    dice = random.Random(22)
+    for gold in (CORPUS / "math_golds.txt").read_text().splitlines():
+        ways = set()
+        for place in (match.start() for match in re.finditer(r"(?<!\\frac)\d", gold)):
+            other = dice.choice([digit for digit in "123456789" if digit != gold[place]])
+            ways.add(gold[:place] + other + gold[place + 1 :])
+        for place in (match.start() for match in re.finditer(r"(?<=[\w)} ])[-+](?= ?[\w\\(])", gold)):
+            ways.add(gold[:place] + ("+" if gold[place] == "-" else "-") + gold[place + 1 :])
+        ways |= {
+            gold.replace(one, other, 1) for one, other in (("\\le", "<"), ("<", ">"), ("\\cup", "\\cap")) if one in gold
+        }
+        if re.search(r"\d|[xyz]", gold) and not re.search(
+            r"[,=<>]|\\(?:text|mbox|begin|infty|pm|in|le|ge|circ)|_|^-?0", gold
+        ):
+            ways |= {f"2({gold})", f"-({gold})", f"({gold})^2" if gold not in {"1", "-1"} else f"3({gold})"}
+        ways -= {gold}
+        for wrong in dice.sample(sorted(ways), min(2, len(ways))):
+            if (form := dice.randrange(4)) == 0 and not re.search(r"[,=<>]|\\(?:le|ge|in|pm|text|infty)", gold + wrong):
+                name = dice.choice(("x^2", "\\log_2(t)", "\\sum_{k=1}^{n} a_k", "v_{\\text{avg}}", "\\gamma + 1"))
+                yield Case("spoiled, with a left side", f"\\boxed{{{name}={wrong}}}", f"{name}={gold}", False)
+            elif form == 1 and not re.search(r"[,=<>]|\\(?:le|ge|in|pm|text|infty)", gold + wrong):
+                yield Case("spoiled, in a relation", f"\\boxed{{x^2+(9+{wrong})^2=0}}", f"x^2+(9+{gold})^2=0", False)
+            else:
+                yield Case("spoiled", f"\\boxed{{{wrong}}}", gold, False)
+
+
 def choices() -> Iterator[Case]:
     dice = random.Random(21)
     for _ in range(1000):
@@ -304,6 +335,22 @@ def main(examples: int = 15) -> None:
             "wall s": round(wall, 1),
         }
     result: dict[str, object] = {"math": compare(cases, verdicts["math"], verdicts["math-verify alone"], examples)}
+    changed = list(spoiled_golds())
+    by_kind = Counter(case.source for case in changed)
+    spoiler = MathVerifier(LIMIT_S)
+    verdicts["spoiled"], cpu, wall = judged(changed, lambda text, gold: graded(spoiler, text, gold), spoiler.close)
+    taken = [case for case, verdict in zip(changed, verdicts["spoiled"], strict=True) if verdict]
+    accepted_of = Counter(case.source for case in taken)
+    for case in taken[: 2 * examples]:
+        print(f"  accepted, though wrong: {case.text[-90:]!r} for {case.gold[-60:]!r}")
+    for kind, count in by_kind.items():
+        lines[kind] = {"cases": count, "wrong answers accepted": accepted_of[kind]}
+    lines["spoiled golds, all"] = {
+        "cases": len(changed),
+        "wrong answers accepted": len(taken),
+        "cpu s": round(cpu, 1),
+        "wall s": round(wall, 1),
+    }
     choice, letters = ChoiceVerifier(), letters_alone()
     ours, cpu, wall = judged(picks, lambda text, gold: choice.grade([text], gold)[0].correct)
     theirs, their_cpu, their_wall = judged(picks, letters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Sequence
 
 from eager_lmeval.errors import UsageError
@@ -23,9 +22,9 @@ class MathVerifier:
     """Right if the text's answer equals the label as mathematics.
 
     The answer is the content of the last ``\\boxed{}``, else what is stated as the answer, else the whole text where
-    that alone is a number. ``limit_s`` bounds the computer algebra of each comparison, a list's items together; one
-    that passes it is killed, and its answer is not correct, a class of its own and marked ``timed_out``. What makes
-    computer algebra fail is not correct and marked ``failed``.
+    that alone is a number. ``limit_s`` bounds the CPU seconds of computer algebra in each comparison, a list's items
+    together; one that passes it is killed, and its answer is not correct, a class of its own and marked ``timed_out``.
+    What makes computer algebra fail is not correct and marked ``failed``.
     """
 
     name = "math"
@@ -79,16 +78,18 @@ class _Session:
         return self._known[pair]
 
     def _compare(self, gold: Answer, answer: Answer) -> bool:
-        deadline = time.monotonic() + self._worker.limit_s
+        left_s = self._worker.limit_s
 
         def symbolic(expected: str, given: str) -> bool:
+            nonlocal left_s
             if not self._hung.isdisjoint((gold.text, answer.text)):
                 return False
-            if time.monotonic() > deadline:
+            if left_s <= 0:
                 self._hung.add(answer.text)
                 self._notes.setdefault(answer.text, f"comparison ended after {self._worker.limit_s:g} s")
                 return False
             outcome = self._worker.compare(expected, given)
+            left_s -= outcome.cpu_s
             if outcome.note:
                 self._notes.setdefault(answer.text, outcome.note)
             if outcome.timed_out:

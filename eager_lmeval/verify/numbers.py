@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import NamedTuple
 
-__all__ = ["Quantity", "parse_quantity"]
+__all__ = ["Quantity", "parse_measure", "parse_quantity"]
 
 _MAX_DIGITS = 1000
 _MAX_EXPONENT = 1000
@@ -57,6 +58,8 @@ _SCIENTIFIC = re.compile(
 )
 _LATEX_FRACTION = re.compile(r"(?P<whole>\d+)?\s*\\frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}")
 _SLASH = re.compile(r"(?:(?P<whole>\d+)(?: and|)\s+)?(?P<top>[^/\s]+)\s*/\s*(?P<bottom>[^/\s]+)")
+_DIVISORS = re.compile(r"\\?(gcd|lcm)\s*\(\s*(\d+\s*(?:,\s*\d+\s*)+)\)")
+_REMAINDER = re.compile(r"(\d+)\s*(?:\\[bp]?mod(?![A-Za-z])|\bmod\b)\s*(\d+)")
 _ENCLOSED = re.compile(r"\(([^()]*)\)|\{([^{}]*)\}")
 
 _ALIASES = {
@@ -67,7 +70,12 @@ _ALIASES = {
     "sec": "s", "minute": "min", "hour": "h", "hr": "h", "inch": "in", "inche": "in", "foot": "ft", "feet": "ft",
     "mile": "mi", "liter": "l", "litre": "l", "milliliter": "ml", "unit": "", "square unit": "", "cubic unit": "",
 }  # fmt: skip
-_ATTACHED = re.compile(r"(?:cm|mm|km|kg|mg|ml|nm|mi|ft|in|min|ms|hrs?|mph|Hz|kHz|rad|m|g|s|h|L|N|J|W|V)")
+_CASED = re.compile(r"[TGMkKmunp]?(?:eV|W|Wh|Hz|V|A|N|J|Pa|g|K|k|b|B|bps)")
+"""Symbols in which a letter's case is a power of ten or another unit: 5 MW are not 5 mW."""
+_ATTACHED = re.compile(
+    r"(?:cm|mm|km|kg|mg|ml|nm|mi|ft|in|min|ms|hrs?|mph|Hz|kHz|rad|m|g|s|h|L|N|J|W|V"
+    r"|(?:second|minute|hour|day|week|month|year|meter|metre|inche|mile|pound|gram|dollar|cent|degree|point)s?|inch|feet)"
+)
 _NO_UNIT = {
     "and", "or", "mod", "pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "infinity", "to", "by", "is", "not",
     "plus", "minus", "times", "over", "if", "for", "when", "where", "frac", "i", "e", "per",
@@ -76,7 +84,16 @@ _WORD_UNIT = r"[A-Za-z]+\.?(?:\s+[A-Za-z]+|\s*/\s*[A-Za-z]+|\s*\^\s*\{?\s*-?[1-4
 _WITH_UNIT = re.compile(
     rf"(?P<number>.*?[\d}})])(?P<gap>\s*)(?P<unit>%|\^\\circ(?:\s*[CF])?|[$€£]|\\(?:cent|pounds)|[ap]\.m|{_WORD_UNIT})"
 )
+_IRRATIONAL_WITH_UNIT = re.compile(
+    rf"(?P<value>(?=[^A-Za-z]*\\(?:pi|sqrt|frac|ln|log|sin|cos|tan|cdot|times)(?![A-Za-z])).*?(?:[\d)}}]|\\pi))"
+    rf" ?(?:\\cdot )?(?<=[ \d)}}])(?P<unit>{_WORD_UNIT})"
+)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_LETTERS = re.compile(r"[A-Za-z]")
+_OTHER_UNITS = {"square", "cubic", "units", "per", "yard", "yards", "day", "days", "week", "weeks", "year", "years",
+                "inches", "centimeters", "radians", "rad", "sq"}  # fmt: skip
 _BASE = re.compile(r"(?P<number>\(?[0-9]+\)?)\s*_\s*(?:\{\s*(?P<braced>\d+)\s*\}|(?P<bare>\d+))")
+_MODULO = re.compile(r"(.*[\d)}]) ?(?:\\pmod ?\{? ?(\d+) ?\}?|\( ?mod ?(\d+) ?\))")
 _CURRENCY_FIRST = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>[$€£]|USD|EUR)\s*(?P<number>[-+]?[\d.].*)")
 
 
@@ -89,6 +106,8 @@ def parse_quantity(text: str) -> Quantity | None:
     if base := _BASE.fullmatch(text):  # the digits as written: nobody converts to decimal what was asked in base 8
         written = int(base["braced"] or base["bare"])
         return Quantity(Fraction(base["number"].strip("()")), "" if written == 10 else f"base {written}")
+    if (modulo := _MODULO.fullmatch(text)) and (value := _signed(modulo[1])) is not None:
+        return Quantity(value, f"mod {modulo[2] or modulo[3]}")
     if first := _CURRENCY_FIRST.fullmatch(text):
         value = _signed(first["sign"] + first["number"])
         return None if value is None else Quantity(value, _ALIASES[first["unit"].lower()])
@@ -113,15 +132,37 @@ def _with_unit(text: str) -> Quantity | None:
     return Quantity(value, _canonical_unit(unit))
 
 
+def parse_measure(text: str) -> tuple[str, str] | None:
+    """Value and unit of a text such as ``25\\pi cm^2``, whose value takes more than rational arithmetic; else None.
+
+    The unit is a word or symbol known as one: what follows may as well be a variable.
+    """
+    match = _IRRATIONAL_WITH_UNIT.fullmatch(text)
+    if match is None or _LETTERS.search(_COMMAND.sub(" ", match["value"])):
+        return None
+    unit = re.sub(r"\s*([\^/])\s*", r"\1", match["unit"]) if match["unit"] else ""
+    words = [word.lower() for word in re.findall(r"[A-Za-z]+", unit.replace("^\\circ", "degree"))]
+    known = all(
+        word in _ALIASES or word.rstrip("s") in _ALIASES or word in _OTHER_UNITS or _ATTACHED.fullmatch(word)
+        for word in words
+    )
+    return (match["value"].strip(), _canonical_unit(unit)) if words and known else None
+
+
 def _canonical_unit(unit: str) -> str:
     unit = re.sub(r"\s*([\^/])\s*\{?\s*(-?\w+)\s*\}?", r"\1\2", unit.rstrip("."))
     parts = []
     for word in re.split(r"([\s/]+)", unit if unit == "^\\circ" else unit.replace("square units", "unit")):
         base, caret, power = word.partition("^") if not word.startswith("^") else (word, "", "")
         lowered = base.lower()
+        if lowered not in _ALIASES and _CASED.fullmatch(base) and base != "Kg":
+            parts.append(base + caret + power)
+            continue
         single = lowered[:-1] if len(lowered) > 2 and lowered.endswith("s") else lowered
         parts.append(_ALIASES.get(lowered, _ALIASES.get(single, single)) + caret + power)
-    joined = "".join(parts).strip()
+    joined = (
+        re.sub(r"(?<=\w) (\w+)\^-(?:1\b|(?=[2-4]))", r"/\1^", "".join(parts).strip()).replace("^ ", " ").rstrip("^")
+    )
     joined = re.sub(r"^square (\w+)$", r"\1^2", joined)
     return re.sub(r"^cubic (\w+)$", r"\1^3", joined)
 
@@ -143,6 +184,11 @@ def _unsigned(text: str) -> Fraction | None:
         return _signed(enclosed.group(1) or enclosed.group(2) or "")
     if _PLAIN.fullmatch(text):
         return _plain_value(text)
+    if match := _DIVISORS.fullmatch(text):
+        numbers = [int(number) for number in match[2].split(",")]
+        return Fraction((math.gcd if match[1] == "gcd" else math.lcm)(*numbers))
+    if (match := _REMAINDER.fullmatch(text)) and int(match[2]):
+        return Fraction(int(match[1]) % int(match[2]))
     if match := _REPEATING.fullmatch(text):
         whole, fixed, repeated = match.groups()
         scale = 10 ** len(fixed)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from eager_lmeval.verify.latex import MAX_READ, plain
-from eager_lmeval.verify.numbers import Quantity, parse_quantity
+from eager_lmeval.verify.numbers import Quantity, parse_measure, parse_quantity
 
 __all__ = ["Answer", "Symbolic", "equal_answers", "parse_answer"]
 
@@ -23,21 +23,34 @@ _MAX_ITEMS = 50
 _MAX_DEPTH = 20
 """Longer and deeper lists are compared as they are: no reader would check an answer of that size."""
 
-_MANY_PLACES = re.compile(r"-?\d*\.(\d{6,})")
+_MANY_PLACES = re.compile(r"-?\d*\.(\d{6,})(?: ?\\(?:times|cdot) ?10 ?\^ ?\{? ?(-?\d{1,3}) ?\}?)?")
 _MAX_PLACES = 50
 _SHORT_INTEGER = re.compile(r"-?[1-9][0-9]{0,17}|0")
 """What most answers are; reading them needs no more than this."""
 _NAME = re.compile(
-    r"\s*(?P<name>\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\s*\([^()]*\))?"
-    r"|\|[A-Za-z]+\||\\(?:angle|overline|triangle|vec) ?\{?[A-Z]+\}?"
+    r"\s*(?P<name>\\?[A-Za-z]+ ?(?:_ ?(?:\{[^{}=]*\}|\w+))?'*(?:\s*\([^()]*\))?"
+    r"|\|[A-Za-z]+\||\[[A-Z]{3,}\]|\\(?:angle|overline|triangle|vec) ?\{?[A-Z]+\}?"
     r"|\\frac\{[A-Z]{1,2}\}\{[A-Z]{1,2}\}|[A-Z](?:_\{?\w+\}?)? ?: ?[A-Z](?:_\{?\w+\}?)?)"  # ratios of lengths and areas
     r"\s*=\s*(?P<value>[^=\s].*)"
 )
+_NAMED_LAST = re.compile(r"(?P<value>[-+]?[\d.,/]+) ?= ?(?P<name>[A-Za-z])")
+_OPTION = re.compile(r"^\([A-E]\) (?=[\w\\$-])")
+"""The letter of an option in front of its value, as the American competitions print them."""
+_EVALUATED = re.compile(
+    r"(?:[^A-Za-z]|\b[ei]\b)*|\\(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)|log|ln|lim|max|min|sup|inf|det|gcd|arg|begin|int|sum|prod|mathbb)"
+    r"(?![A-Za-z]).*|m?\\angle.*|\\frac ?\{[^{}=]*\} ?\{[^{}=]*\}|(?:[-+ ]*[A-Za-z]\(\d+\))+"
+)
+"""What has a value: a function applied, or constants alone."""
+_HALF_LINE = re.compile(r"([a-z]) ?(<|>|\\le|\\ge)(?![A-Za-z]) ?([^<>=]+)")
+_BRACES_AND_BLANKS = re.compile(r"[\s{}]")
 _SUM_OF_LETTERS = re.compile(r"\d*[A-Za-z](?: ?[-+] ?\d*[A-Za-z])+")
 _MEMBERSHIP = re.compile(r"\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*(?P<value>.+)")
 _CONNECTED = re.compile(
     r"\s*,?\s+(?:and|or)\s+|(?<=[)\d}])(?:and|or)(?=[(\d\\-])|\s*\\(?:lor|land|vee|wedge)(?![A-Za-z])\s*"
+    r"|\s*\\cup(?=\s*[a-z]\s*(?:[<>]|\\[lg]e))\s*"
 )
+_ALTERNATIVES = re.compile(r"\bor\b|\\(?:lor|vee|cup)(?![A-Za-z])")
+_COMMANDS_OF_NUMBERS = re.compile(r"\\(?:times|cdot|sqrt|pi|div|binom|circ|[bp]?mod)(?![A-Za-z])")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _COMMANDS = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
 _FUNCTIONS = {"pi", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "arcsin", "arccos", "arctan",
@@ -88,10 +101,13 @@ def _parse(text: str, depth: int = 0) -> Answer:
     if len(text) > MAX_READ or depth > _MAX_DEPTH:
         return Answer(text)
     name = ""
+    text = _OPTION.sub("", text)
+    if match := _NAMED_LAST.fullmatch(text):
+        text = f"{match['name']} = {match['value']}"
     if match := _NAME.fullmatch(text):
         sides = _top_level_split(match["value"], "=")
         if len(sides) == 1 or not re.search(r"[,;]|\band\b|\bor\b", match["value"]):
-            name, text = "".join(match["name"].split()), sides[-1].strip()
+            name, text = _BRACES_AND_BLANKS.sub("", match["name"]), sides[-1].strip()
     elif match := _MEMBERSHIP.fullmatch(text):
         text = match["value"].strip()
     elif chain := _constant_chain(text):
@@ -184,26 +200,49 @@ def equal_answers(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
 
 def _equal_leaves(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
     if gold.quantity is not None and answer.quantity is not None:
-        return gold.quantity.equals(answer.quantity) or _is_rounded(gold.quantity, answer)
+        return gold.quantity.equals(answer.quantity) or _is_rounded(gold, answer) or _is_rounded(answer, gold)
     if gold.quantity is not None and (total := _total(answer.text)) is not None:
         return gold.quantity.equals(total)
+    if (measures := _measures(gold, answer)) is not None:
+        (value, unit), (given, other) = measures
+        return (not unit or not other or unit == other) and equal_answers(Answer(value), Answer(given), symbolic)
     if any(_is_prose(text) or _TEXTUAL.search(text) for text in (gold.text, answer.text)):
         return _spelling(gold.text).casefold() == _spelling(answer.text).casefold()
     if _is_equation(gold.text) != _is_equation(answer.text) and not _RELATION.search(gold.text + answer.text):
         named, equation = (answer, gold) if _is_equation(gold.text) else (gold, answer)
-        if not named.name:
+        if named.name:
+            return symbolic(equation.text, f"{named.name} = {named.text}")
+        first, *_, value = _top_level_split(equation.text, "=")
+        if equation is gold or not _is_evaluated(first):
             return False  # an equation is not the value of one of its sides
-        return symbolic(equation.text, f"{named.name} = {named.text}")
+        return equal_answers(gold, _parse(value.strip()), symbolic)
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))
 
 
-def _is_rounded(gold: Quantity, answer: Answer) -> bool:
-    """Whether the answer is the gold, which no decimal equals, to at least six places: 0.0833333 for 1/12."""
-    written = _MANY_PLACES.fullmatch(answer.text)
-    if written is None or gold.base or answer.quantity is None or len(written[1]) > _MAX_PLACES:
+def _measures(gold: Answer, answer: Answer) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Values and units, as in ``25\\pi cm^2``, where a side that is no `Quantity` has one; else None."""
+    sides = [parse_measure(side.text) for side in (gold, answer)]
+    if not any(sides):
+        return None
+    units = ["" if side.quantity is None else side.quantity.unit for side in (gold, answer)]
+    first, second = (
+        side or (str(of.quantity.value) if unit and of.quantity else of.text, unit)
+        for side, of, unit in zip(sides, (gold, answer), units, strict=True)
+    )
+    return first, second
+
+
+def _is_rounded(exact: Answer, decimal: Answer) -> bool:
+    """Whether one is the other, which no decimal equals, to at least six places: 0.0833333 for 1/12."""
+    written, value, rounded = _MANY_PLACES.fullmatch(decimal.text), exact.quantity, decimal.quantity
+    if written is None or value is None or value.base or rounded is None or len(written[1]) > _MAX_PLACES:
         return False
-    scale = 10 ** len(written[1])
-    return (gold.value * scale).denominator != 1 and bool(abs(gold.value - answer.quantity.value) * scale < 1)
+    scale = Fraction(10) ** (len(written[1]) - int(written[2] or 0))
+    return (value.value * scale).denominator != 1 and bool(abs(value.value - rounded.value) * scale < 1)
+
+
+def _is_evaluated(side: str) -> bool:
+    return _EVALUATED.fullmatch(_COMMANDS_OF_NUMBERS.sub("", side.strip())) is not None
 
 
 def _total(text: str) -> Quantity | None:
@@ -238,9 +277,21 @@ def _equal_to_single(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
     if single.quantity is not None:
         decimal = _decimal_comma(group)
         return decimal is not None and single.quantity.value == decimal and single.quantity.value.denominator != 1
+    if union := _union(group):
+        one, other = (union, single.text) if group is gold else (single.text, union)
+        return symbolic(one, other)
     if not group.brackets or any(_is_prose(text) for text in (gold.text, answer.text)):
         return False
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))  # an interval against an inequality or a union
+
+
+def _union(group: Answer) -> str:
+    """The intervals of ``x < -1 or x > 1``; "" for another list."""
+    halves = [_HALF_LINE.fullmatch(item.text) for item in group.items]
+    if not _ALTERNATIVES.search(group.text) or len({half[1] if half else "" for half in halves}) != 1:
+        return ""
+    ends = {"<": r"(-\infty, {})", r"\le": r"(-\infty, {}]", ">": r"({}, \infty)", r"\ge": r"[{}, \infty)"}
+    return r" \cup ".join(ends[half[2]].replace("{}", half[3].strip()) for half in halves if half)
 
 
 def _decimal_comma(group: Answer) -> Fraction | None:

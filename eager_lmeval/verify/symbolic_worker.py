@@ -1,8 +1,9 @@
 """The worker process that computes with sympy. Run as ``python -m``; one JSON line in, one out.
 
-It answers ``[true]``, ``[false]`` or, where math-verify failed on the text, ``[false, "the reason"]``. Each comparison
-runs under an alarm with the default action, so the kernel ends a process that hangs, in C code too and even when its
-parent is gone; the parent's own deadline is the second line of defence.
+It answers whether the two are equal, the reason where math-verify failed on the text ("" elsewhere), and CPU seconds:
+``[true, "", 0.02]``. Each comparison runs under alarms with the default action, of CPU time and, much later, of the
+clock, so the kernel ends a process that hangs, in C code too and even when its parent is gone; the parent's own
+deadline is the last line of defence.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import functools
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
+import time
 from typing import Any
 
 _MEMORY_BYTES = 4 << 30
+_GAMMA = re.compile(r"\\gamma(?![A-Za-z])")
+"""A letter, where math-verify reads the gamma function before a sign: a name that no text has stands for it."""
 _SAME = 1e-8
 _SAME_ROUNDED = 1e-5
 
@@ -27,28 +32,75 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library that prints does not print into the replies
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for alarm in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(alarm, signal.SIG_DFL)
     _compare("x+1", "1+x")  # imports and warms up what the first comparison would pay for
     print(json.dumps(["ready"]), file=replies, flush=True)
     for line in sys.stdin:
-        gold, answer, limit_s = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        gold, answer, limit_s, wall_s = json.loads(line)
+        started = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, limit_s)
+        signal.setitimer(signal.ITIMER_REAL, wall_s)
         try:
-            reply: list[Any] = [_compare(gold, answer)]
+            reply: list[Any] = [_compare(gold, answer), ""]
         except (Exception, RecursionError, MemoryError) as error:  # whatever the text provoked, it is not equal
             reply = [False, f"{type(error).__name__}: {error}"[:200]]
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(json.dumps(reply), file=replies, flush=True)
+        print(json.dumps([*reply, time.process_time() - started]), file=replies, flush=True)
 
 
 def _compare(gold: str, answer: str) -> bool:
     from math_verify import verify
+    from sympy import Ne
 
     expected, given = _parsed(gold), _parsed(answer)
     if not expected or not given:
         return False
+    if all(isinstance(side[0], Ne) for side in (expected, given)):  # math-verify fails on these
+        return _same_equation(expected[0], given[0])
     equal = verify(expected, given, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
-    return bool(equal) and _close_as_constants(expected[0], given[0])
+    return bool(equal) and _same_relations(expected[0], given[0]) and _close_as_constants(expected[0], given[0])
+
+
+def _same_relations(expected: Any, given: Any) -> bool:
+    """Whether each equation has the other's sides, or its difference of sides up to a factor.
+
+    math-verify compares solutions: all equations that have none, or are true, would be equal. What is no equation, or
+    not one on both sides, is math-verify's to judge.
+    """
+    from sympy import And, Eq
+
+    ours, theirs = (
+        list(side.args) if isinstance(side, And) else [side] if isinstance(side, Eq) else []
+        for side in (expected, given)
+    )
+    if not ours or not theirs or not all(isinstance(one, Eq) for one in ours + theirs):
+        return True
+    if len(ours) != len(theirs):
+        return False
+    return all(any(_same_equation(one, other) for other in theirs) for one in ours)
+
+
+def _same_equation(one: Any, other: Any) -> bool:
+    from math_verify.grader import sympy_expr_eq
+    from sympy import simplify
+
+    def same(first: Any, second: Any) -> bool:
+        return bool(sympy_expr_eq(first, second, 6, 15)) and _close_as_constants(first, second)
+
+    if (same(one.lhs, other.lhs) and same(one.rhs, other.rhs)) or (
+        same(one.lhs, other.rhs) and same(one.rhs, other.lhs)
+    ):
+        return True
+    first, second = one.lhs - one.rhs, other.lhs - other.rhs
+    if not first.free_symbols or not second.free_symbols:
+        return False
+    factor = simplify(first / second)
+    return not factor.is_zero and all(
+        part.is_number or part.is_Symbol or (part.is_Pow and part.base.is_Symbol)
+        for part in factor.as_ordered_factors()
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -63,8 +115,9 @@ def _parsed(text: str) -> list[Any]:
     spelling = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
     )
+    text = text.replace("\\approx", "=")
     found = parse(
-        rf"\boxed{{{text}}}",
+        rf"\boxed{{{_GAMMA.sub('{g_{Y}}', text)}}}",
         extraction_config=[LatexExtractionConfig(boxed_match_priority=0, normalization_config=spelling)],
         parsing_timeout=None,
     )
@@ -87,6 +140,9 @@ def _close_as_constants(expected: Any, given: Any) -> bool:
 
     if not all(isinstance(side, Expr) and side.is_number for side in (expected, given)):
         return True
+    exact = [side.doit() for side in (expected, given)]
+    if all(side.is_Rational for side in exact):
+        return bool(exact[0] == exact[1])
     one, other = expected.evalf(30), given.evalf(30)  # sympy's floats: 1/2004! would be 0 as a machine number
     rounded = expected.has(Float) or given.has(Float)
     scale = max(abs(one), abs(other))
