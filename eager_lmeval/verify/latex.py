@@ -28,7 +28,7 @@ _DROPPED = re.compile(
 _THIN_GROUPING = re.compile(r", ?\\! ?(?=\d{3}(?!\d))")
 _MATHS_AND_UNIT = re.compile(r"\$([^$]+)\$( [^$\d]+)")
 _WRAPPER = re.compile(
-    r"\\(text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mathsf|bf|rm|mbox|hbox|operatorname|emph|boldsymbol)"
+    r"\\(text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mathsf|bf|rm|mbox|hbox|operatorname|emph|boldsymbol|underline)"
     r"\s*\{([^{}]*)\}"
 )
 _MAX_NESTED_WRAPPERS = 10
@@ -47,6 +47,11 @@ _SPELLINGS = (
         r"(-\\infty,\\infty)",
     ),
     (re.compile(r"^no solutions$", re.IGNORECASE), "no solution"),
+    (re.compile(r"^DNE$"), "does not exist"),
+    (re.compile(r"(?<=\d) ?\^? ?\{? ?(?:th|st|nd|rd) ?\}?$"), ""),
+    (re.compile(r"(?<=\d) ?[Aa]\.? ?[Mm]$"), " a.m"),
+    (re.compile(r"(?<=\d) ?[Pp]\.? ?[Mm]$"), " p.m"),
+    (re.compile(r"(\.\d*)\\dot ?\{?(\d)\}?$"), r"\1\\overline{\2}"),
     (re.compile(r"\{ ?([:]) ?\}"), r"\1"),
     (re.compile(r"\\(?:leq|leqslant)(?![A-Za-z])"), r"\\le"),
     (re.compile(r"\\(?:geq|geqslant)(?![A-Za-z])"), r"\\ge"),

@@ -68,6 +68,7 @@ _ALIASES = {
     "eur": "euro", "£": "pound", "cent": "cent", "centimeter": "cm", "centimetre": "cm", "millimeter": "mm",
     "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km", "kilogram": "kg", "gram": "g", "second": "s",
     "sec": "s", "minute": "min", "hour": "h", "hr": "h", "inch": "in", "inche": "in", "foot": "ft", "feet": "ft",
+    "¥": "yen", "₹": "rupee", "rs": "rupee",
     "mile": "mi", "liter": "l", "litre": "l", "milliliter": "ml", "unit": "", "square unit": "", "cubic unit": "",
 }  # fmt: skip
 _CASED = re.compile(r"[TGMkKmunp]?(?:eV|W|Wh|Hz|V|A|N|J|Pa|g|K|k|b|B|bps)")
@@ -94,7 +95,7 @@ _OTHER_UNITS = {"square", "cubic", "units", "per", "yard", "yards", "day", "days
                 "inches", "centimeters", "radians", "rad", "sq"}  # fmt: skip
 _BASE = re.compile(r"(?P<number>\(?[0-9]+\)?)\s*_\s*(?:\{\s*(?P<braced>\d+)\s*\}|(?P<bare>\d+))")
 _MODULO = re.compile(r"(.*[\d)}]) ?(?:\\pmod ?\{? ?(\d+) ?\}?|\( ?mod ?(\d+) ?\))")
-_CURRENCY_FIRST = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>[$€£]|USD|EUR)\s*(?P<number>[-+]?[\d.].*)")
+_CURRENCY_FIRST = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>[$€£¥₹]|USD|EUR|Rs\.?)\s*(?P<number>[-+]?[\d.].*)")
 
 
 def parse_quantity(text: str) -> Quantity | None:
@@ -110,7 +111,7 @@ def parse_quantity(text: str) -> Quantity | None:
         return Quantity(value, f"mod {modulo[2] or modulo[3]}")
     if first := _CURRENCY_FIRST.fullmatch(text):
         value = _signed(first["sign"] + first["number"])
-        return None if value is None else Quantity(value, _ALIASES[first["unit"].lower()])
+        return None if value is None else Quantity(value, _ALIASES[first["unit"].lower().rstrip(".")])
     return _with_unit(text)
 
 

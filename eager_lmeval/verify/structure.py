@@ -187,7 +187,7 @@ def _top_level_split(text: str, separators: str) -> list[str]:
 
 def equal_answers(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
     """Whether a careful grader who expects ``gold`` takes ``answer``. Not symmetric where notations are loose."""
-    if gold.name and answer.name and gold.name != answer.name:
+    if gold.name and answer.name and gold.name != answer.name and not _is_graph(gold.name, answer.name):
         return False
     if _spelling(gold.text) == _spelling(answer.text):
         return True
@@ -217,6 +217,11 @@ def _equal_leaves(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
             return False  # an equation is not the value of one of its sides
         return equal_answers(gold, _parse(value.strip()), symbolic)
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))
+
+
+def _is_graph(one: str, other: str) -> bool:
+    """Whether the names are y and a function of x, such as f(x)."""
+    return "y" in {one, other} and any(re.fullmatch(r"[A-Za-z]\(x\)", name) for name in (one, other))
 
 
 def _measures(gold: Answer, answer: Answer) -> tuple[tuple[str, str], tuple[str, str]] | None:

@@ -59,15 +59,17 @@ def _compare(gold: str, answer: str) -> bool:
         return False
     if all(isinstance(side[0], Ne) for side in (expected, given)):  # math-verify fails on these
         return _same_equation(expected[0], given[0])
+    if (same := _same_equations(expected[0], given[0])) is not None:
+        return same
     equal = verify(expected, given, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
-    return bool(equal) and _same_relations(expected[0], given[0]) and _close_as_constants(expected[0], given[0])
+    return bool(equal) and _close_as_constants(expected[0], given[0])
 
 
-def _same_relations(expected: Any, given: Any) -> bool:
+def _same_equations(expected: Any, given: Any) -> bool | None:
     """Whether each equation has the other's sides, or its difference of sides up to a factor.
 
-    math-verify compares solutions: all equations that have none, or are true, would be equal. What is no equation, or
-    not one on both sides, is math-verify's to judge.
+    math-verify compares solutions: all equations that have none, or are true, would be equal. None where one of the two
+    is no equation: that is math-verify's to judge.
     """
     from sympy import And, Eq
 
@@ -76,7 +78,7 @@ def _same_relations(expected: Any, given: Any) -> bool:
         for side in (expected, given)
     )
     if not ours or not theirs or not all(isinstance(one, Eq) for one in ours + theirs):
-        return True
+        return None
     if len(ours) != len(theirs):
         return False
     return all(any(_same_equation(one, other) for other in theirs) for one in ours)
