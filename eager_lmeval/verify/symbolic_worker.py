@@ -54,6 +54,8 @@ def _compare(gold: str, answer: str) -> bool:
     from math_verify import verify
     from sympy import Ne
 
+    if "\\approx" in gold and "\\approx" in answer:  # else math-verify reads what stands before it
+        gold, answer = gold.replace("\\approx", "="), answer.replace("\\approx", "=")
     expected, given = _parsed(gold), _parsed(answer)
     if not expected or not given:
         return False
@@ -117,7 +119,6 @@ def _parsed(text: str) -> list[Any]:
     spelling = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
     )
-    text = text.replace("\\approx", "=")
     found = parse(
         rf"\boxed{{{_GAMMA.sub('{g_{Y}}', text)}}}",
         extraction_config=[LatexExtractionConfig(boxed_match_priority=0, normalization_config=spelling)],
