@@ -25,6 +25,7 @@ from scripted import (
     sampling_of,
     scripted_prompt,
 )
+from tiers import sized
 
 from eager_lmeval.algorithm.branching import SplitSettings, deal, opens, strata_of
 from eager_lmeval.algorithm.options import Options, resolve
@@ -36,7 +37,7 @@ from eager_lmeval.engine.thinking import Thinking
 from eager_lmeval.pools.run import grow_pool
 
 LIMIT = 5.0
-TREES = 800
+TREES = sized(200, 800)
 
 # Who opens, and who takes what.
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Script, ScriptedRunner, scripted_engine, scripted_prompt
+from tiers import sized
 
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree, parent_path
@@ -49,7 +50,7 @@ def grow(script: Script, given: dict[str, Any], prompts: int = 2) -> list[Tree]:
     return grow_pool(pool, options, scripted_engine(ScriptedRunner(script), options)).trees
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=sized(20, 100), deadline=None)
 @given(SCRIPTS, OPTIONS)
 def test_every_tree_keeps_the_specification(script: Script, given: dict[str, Any]) -> None:
     for tree in grow(script, given):
@@ -77,7 +78,7 @@ def _first_entropy(sequence: Sequence) -> int:
     return 0 if sequence.branch_at is None else sequence.branch_at + 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sized(15, 60), deadline=None)
 @given(SCRIPTS, OPTIONS)
 def test_costs_count_a_shared_prefix_once(script: Script, given: dict[str, Any]) -> None:
     for tree in grow(script, given):
@@ -91,7 +92,7 @@ def test_costs_count_a_shared_prefix_once(script: Script, given: dict[str, Any])
         assert len(tree.entropies()) == tree.tokens - tree.num_branches
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sized(15, 60), deadline=None)
 @given(SCRIPTS, OPTIONS)
 def test_a_record_is_plain_json_from_which_every_sequence_can_be_rebuilt(script: Script, given: dict[str, Any]) -> None:
     for tree in grow(script, given):

@@ -21,6 +21,7 @@ from scripted import (
     scripted_stopper,
 )
 from scripted_pools import ADAPT, grow, prompts_of, sequences_of
+from tiers import sized
 from tiny_models import tiny_model
 
 from eager_lmeval.algorithm.options import resolve
@@ -43,7 +44,7 @@ UNDER_PRESSURE = {
 }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=sized(12, 60), deadline=None)
 @given(
     failures=st.sets(st.integers(0, 120), max_size=4),
     call=st.sampled_from([None, "prefill", "reserve", "decode"]),

@@ -12,6 +12,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain_readouts import PlainReadout
+from tiers import sized
 from transformers import GenerationConfig, GenerationMixin
 
 from eager_lmeval.algorithm.readout import Readout
@@ -246,7 +247,7 @@ CUT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=sized(60, 300), deadline=None)
 @given(
     st.lists(SOME_LOGITS, min_size=1, max_size=70).filter(lambda logits: max(logits) > -math.inf),
     CUT,
@@ -276,7 +277,7 @@ def test_what_candidates_say_is_what_the_processors_say_of_the_whole_row(
         assert (readout.logprob, *readout[7:9]) == pytest.approx(logprobs, rel=1e-5, abs=2e-6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(40, 150), deadline=None)
 @given(st.lists(SOME_LOGITS, min_size=20, max_size=60).filter(lambda logits: max(logits) > -math.inf), CUT)
 def test_exactly_the_tokens_that_pass_the_processors_can_be_drawn(
     logits: list[float], given_options: dict[str, Any]

@@ -63,7 +63,13 @@ def made(calls: list[Call], **model_args: Any) -> tuple[list[dict[str, Any]], li
 @pytest.mark.parametrize(
     ("strategy", "branching"),
     [
-        *((strategy, branching) for strategy in ("init", "adapt", "eager") for branching in ("top2", "systematic")),
+        ("eager", "top2"),
+        ("eager", "systematic"),
+        *(
+            pytest.param(strategy, branching, marks=pytest.mark.slow("what it journals, eager does too"))
+            for strategy in ("init", "adapt")
+            for branching in ("top2", "systematic")
+        ),
         ("parallel", "systematic"),
         ("consistency", None),
     ],

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_files import results_file, samples_file, tree_record, write_run
+from tiers import sized
 
 from eager_lmeval.commands.cli import main
 
@@ -114,7 +115,7 @@ def test_an_undamaged_run_is_read_by_all(whole: Path, run: Path) -> None:
         assert status_and_error(*command) == (0, []), command
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(30, 120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_and_no_missing_field_anywhere_ends_in_a_traceback(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -139,7 +140,7 @@ def test_no_value_and_no_missing_field_anywhere_ends_in_a_traceback(
     check_all(folder, whole)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sized(12, 40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file=st.sampled_from(["results", "samples"]),
     at=st.floats(0, 1),
