@@ -8,6 +8,7 @@ deadline is the last line of defence.
 
 from __future__ import annotations
 
+import cmath
 import functools
 import json
 import logging
@@ -17,11 +18,16 @@ import resource
 import signal
 import sys
 import time
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 _MEMORY_BYTES = 4 << 30
 _GAMMA = re.compile(r"\\gamma(?![A-Za-z])")
 """A letter, where math-verify reads the gamma function before a sign: a name that no text has stands for it."""
+_DIFFERENT = 1e-6
+"""Relative to the larger value: further apart than what rounding to six decimals makes equal."""
+_MOST_OPERATIONS = 500
 _SAME = 1e-8
 _SAME_ROUNDED = 1e-5
 
@@ -63,6 +69,8 @@ def _compare(gold: str, answer: str) -> bool:
         return _same_equation(expected[0], given[0])
     if (same := _same_equations(expected[0], given[0])) is not None:
         return same
+    if _differ_at_points(expected, given):
+        return False
     equal = verify(expected, given, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
     return bool(equal) and _close_as_constants(expected[0], given[0])
 
@@ -135,6 +143,52 @@ def _with_constants(expression: Any) -> Any:
         return expression
     letters = {symbol: {"i": I, "e": E}[symbol.name] for symbol in expression.free_symbols if symbol.name in {"i", "e"}}
     return expression.subs(letters) if letters else expression
+
+
+def _differ_at_points(expected: Sequence[Any], given: Sequence[Any]) -> bool:
+    """Whether two formulas have different values somewhere, so that no algebra need be asked.
+
+    That is what makes classes of many distinct formulas cheap: a value is computed once a text. False where a value is
+    not known, and for decimals, which may be rounded.
+    """
+    from sympy import Expr
+
+    if len(expected) != 1 or len(given) != 1 or not isinstance(expected[0], Expr) or not isinstance(given[0], Expr):
+        return False
+    ours, theirs = _values(expected[0]), _values(given[0])
+    pairs = zip(ours, theirs, strict=True) if ours and theirs else ()
+    return any(abs(one - other) > _DIFFERENT * max(1.0, abs(one), abs(other)) for one, other in pairs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _values(expression: Any) -> tuple[complex, ...]:
+    """A formula's values where its letters are numbers that their names decide, above 0; none where it has none."""
+    from sympy import Derivative, Float, Integral, Limit, Product, Sum
+    from sympy.core.function import AppliedUndef
+
+    if expression.count_ops() > _MOST_OPERATIONS or expression.has(
+        Float, AppliedUndef, Derivative, Integral, Limit, Product, Sum
+    ):
+        return ()
+    letters = sorted(expression.free_symbols, key=str)
+    found = []
+    for point in (1, 2):
+        numbers = {letter: _number(letter.name, point) for letter in letters}
+        try:
+            value = complex(expression.evalf(20, subs=numbers, maxn=60))
+        except (TypeError, ValueError, OverflowError, ArithmeticError):
+            return ()
+        if not cmath.isfinite(value):
+            return ()
+        found.append(value)
+    return tuple(found)
+
+
+def _number(name: str, point: int) -> Any:
+    """Between 1/2 and 5/2; the same for a letter in either case, which graders take for one another."""
+    from sympy import Rational
+
+    return Rational(500 + zlib.crc32(f"{point}{name.lower()}".encode()) % 2000, 1000)
 
 
 def _close_as_constants(expected: Any, given: Any) -> bool:

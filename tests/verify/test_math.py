@@ -212,3 +212,37 @@ def test_an_empty_label_is_refused_before_any_text(verifier: MathVerifier, label
 def test_the_label_may_be_a_whole_solution(verifier: MathVerifier) -> None:
     assert verifier.grade(["\\boxed{3}"], "We find $1+2=\\boxed{3}$.")[0].correct
     assert verifier.grade(["\\boxed{72}"], "He sold 48/2 = 24.\n#### 72")[0].correct
+
+
+def test_many_distinct_formulas_are_told_apart_by_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Algebra is asked about those that agree somewhere: of 60 answers with 30 formulas, each written in two ways."""
+    from eager_lmeval.verify import symbolic_worker
+
+    asked = []
+    monkeypatch.setattr("math_verify.verify", lambda gold, answer, **_: asked.append((gold, answer)) or True)
+    formulas = [
+        (rf"\frac{{{a}x+{b}}}{{x+{b + 5}}}", rf"\frac{{{b}+{a}x}}{{{b + 5}+x}}")
+        for a in range(1, 7)
+        for b in range(1, 6)
+    ]
+    written = [form for pair in formulas for form in pair]
+    equal = {(one, other) for one in written for other in written if symbolic_worker._compare(one, other)}
+    assert len(equal) == 4 * len(formulas), "each of a pair with itself and the other"
+    assert len(asked) == len(equal)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x+1", "1+x"),
+        (r"\sqrt{x^2}", "|x|"),
+        (r"\frac{x^2-1}{x-1}", "x+1"),
+        (r"2\sqrt{2}", r"\sqrt{8}"),
+        ("X+1", "x+1"),
+    ],
+)
+def test_what_is_equal_has_equal_values(one: str, other: str) -> None:
+    from eager_lmeval.verify.symbolic_worker import _differ_at_points, _parsed
+
+    assert not _differ_at_points(_parsed(one), _parsed(other))
+    assert _differ_at_points(_parsed(one), _parsed("x+7"))
