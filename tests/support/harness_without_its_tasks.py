@@ -21,10 +21,16 @@ def environment(*folders: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(found)}
 
 
-if __name__ == "__main__":
+def leave_them_out() -> None:
+    """The harness's command in this process knows the tasks of ``--include_path`` alone from here on."""
     import lm_eval.tasks
-    from lm_eval.__main__ import cli_evaluate
 
     lm_eval.tasks.TaskManager = partial(lm_eval.tasks.TaskManager, include_defaults=False)
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    leave_them_out()
     sys.argv[0] = "lm_eval"  # by which the package knows that this is the harness's own process
     cli_evaluate()
