@@ -30,8 +30,8 @@ _START_S = 10.0
 """What starting and ending a run may take on top of its wall time."""
 _MAX_REPORT_BYTES = 1 << 16
 _BOOT = (
-    "import sys; sys.path.insert(0, {root!r}); from eager_lmeval.verify.jail import keeper; "
-    "sys.path.remove({root!r}); keeper.main()"
+    "import sys; sys.path.insert(0, {root!r}); from eager_lmeval.verify.jail import supervisor; "
+    "sys.path.remove({root!r}); supervisor.main()"
 )
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
