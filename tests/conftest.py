@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from browser import Browser, find_chromium
@@ -35,6 +36,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not item.get_closest_marker("xdist_group"):
             browses = "chromium" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("chromium" if browses else item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture
+def our_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes a `TaskManager` of its own in this process leaves out the harness's thousands of files."""
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
 
 
 @pytest.fixture(scope="session")

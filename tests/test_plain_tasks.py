@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -44,10 +43,7 @@ SUMS = {
 """A task in the harness's own means, on a few of the demo model's problems."""
 
 
-@pytest.fixture(autouse=True)
-def _only_our_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The harness's own are thousands of files, 15 s."""
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
+pytestmark = pytest.mark.usefixtures("our_tasks_alone")
 
 
 def write_task(folder: Path, docs: int = 12, **more: Any) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +107,10 @@ def oracle(manager: TaskManager) -> dict[str, Any]:
 
 
 def test_all_tasks_and_groups_are_there_and_pass_the_harness_s_validation(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], our_tasks_alone: None
 ):
     from lm_eval._cli.harness import HarnessCLI
 
-    without_the_harness_s_own = partial(TaskManager, include_defaults=False)  # thousands of files, 15 s
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", without_the_harness_s_own)
     cli = HarnessCLI()
     names = ",".join([*TASKS, "eager_demo", "eager_math", "eager_reasoning"])
     cli.execute(cli._parser.parse_args(["validate", "--tasks", names, "--include_path", str(paths.tasks_dir())]))

@@ -159,7 +159,7 @@ def test_a_task_without_the_papers_metrics_is_shown_with_its_own(tmp_path: Path)
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, our_tasks_alone: None) -> dict[str, Any]:
     """A sweep of one quick cell."""
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # lists packages for seconds
     return {

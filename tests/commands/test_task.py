@@ -12,7 +12,7 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
-from local_tasks import write_tasks
+from local_tasks import HARNESS_TASKS, write_tasks
 
 from eager_lmeval import paths
 from eager_lmeval.commands.cli import main
@@ -93,10 +93,9 @@ def test_letters_are_compared_as_letters(folder: Path, capsys: pytest.CaptureFix
 
 
 def test_a_task_of_the_harness_keeps_its_documents_prompt_and_functions(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, capsys: pytest.CaptureFixture[str], our_tasks_alone: None
 ) -> None:
     write_tasks(folder, ["math500_demo", "gsm8k_demo"])
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", only_included(TaskManager))
     with (paths.tasks_dir() / "eager_demo" / "problems.jsonl").open(encoding="utf-8") as lines:
         first = json.loads(next(lines))
     for task, label in (("local_math500_demo", first["answer"]), ("local_gsm8k_demo", "So it is.")):
@@ -116,11 +115,6 @@ class Functions(yaml.SafeLoader):
 
 
 Functions.add_constructor("!function", lambda loader, node: str(node.value))
-
-
-def only_included(manager: type[TaskManager]) -> Any:
-    """A manager that leaves out the harness's own thousands of files."""
-    return lambda include_path: manager(include_path=include_path, include_defaults=False)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +158,11 @@ def test_labels_that_cannot_be_read_are_counted(folder: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("humaneval_instruct", "runs programs"), ("leaderboard", "is a group of tasks")]
+    ("name", "folder", "said"),
+    [("humaneval_instruct", "humaneval", "runs programs"), ("leaderboard", "leaderboard", "is a group of tasks")],
 )
-def test_tasks_of_programs_and_groups_are_refused(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["task", name]) == 2
+def test_tasks_of_programs_and_groups_are_refused(
+    name: str, folder: str, said: str, capsys: pytest.CaptureFixture[str], our_tasks_alone: None
+) -> None:
+    assert main(["task", name, "--include_path", str(HARNESS_TASKS / folder)]) == 2
     assert said in capsys.readouterr().err
