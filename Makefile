@@ -1,7 +1,7 @@
 # make demo: score the bundled model with EAGER.   make test: what every change must pass.   make docs: the site.
 # make test-all: the slow tests too, and the others with more examples; CI runs it every night.
 # All work in .venv, made from PYTHON (3.10 or newer) with the versions in constraints.txt.
-# make test-bounds: whether the bounds in pyproject.toml hold, in environments of its own.
+# make test-bounds: whether the bounds in pyproject.toml hold, in environments of its own; test-bounds-all: the next harness too.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
@@ -18,7 +18,7 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
 NEXT_HARNESS := lm_eval==0.5.0.dev1
 
-.PHONY: demo test test-all test-bounds test-lowest test-newest test-next test-vllm bench study lint docs clean
+.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm bench study lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -33,7 +33,10 @@ test: lint
 test-all: lint
 	EAGER_TESTS_ALL=1 $(RUN_TESTS)
 
-test-bounds: test-lowest test-newest test-next
+test-bounds: test-lowest test-newest
+	.venv-newest/bin/python tests/versions.py compare build/versions/lowest build/versions/newest
+
+test-bounds-all: test-bounds test-next
 	.venv-newest/bin/python tests/versions.py compare build/versions/lowest build/versions/newest build/versions/next
 
 # The lowest versions that pyproject.toml accepts, and the newest that there are. uv resolves and installs in seconds; it
@@ -58,9 +61,10 @@ test-next: test-newest
 	rm -rf build/versions/next
 	.venv-newest/bin/python tests/versions.py run build/versions/next
 
-# eager-vllm in an environment of its own, on vLLM's CPU build, which needs another transformers than .venv has.
+# eager-vllm in an environment of its own, on vLLM's CPU build, which needs another transformers than .venv has. Its slow
+# tests too with EAGER_TESTS_ALL=1.
 test-vllm: .venv-vllm/installed
-	.venv-vllm/bin/python -m pytest -p no:cacheprovider tests/engine/vllm
+	.venv-vllm/bin/python -m pytest -q -p no:cacheprovider --durations 20 tests/engine/vllm
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ def check(schema: str, path: Path) -> None:
     ("schema", "file"),
     [
         ("github-workflows", ".github/workflows/ci.yml"),
+        ("github-workflows", ".github/workflows/nightly.yml"),
         ("github-actions", "action.yml"),
         ("citation-file-format", "CITATION.cff"),
     ],

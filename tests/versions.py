@@ -3,8 +3,8 @@
     python tests/versions.py run NEW_FOLDER            runs them on the installed harness; writes its essence.json
     python tests/versions.py compare FOLDER FOLDER …   says where those differ, and ends with status 1 if they do
 
-`make test-bounds` runs it in an environment for each release. The essence of a run: all figures, and of every document
-its tree and values.
+`make test-bounds-all` runs it in an environment for each release. The essence of a run: all figures, and of every
+document its tree and values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`scorer: eager` of a YAML, on harnesses that have scorers; `make test-bounds` runs it with one."""
+"""`scorer: eager` of a YAML, on harnesses that have scorers; `make test-bounds-all` runs it with one."""
 
 from __future__ import annotations
 
