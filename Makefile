@@ -18,7 +18,7 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
 NEXT_HARNESS := lm_eval==0.5.0.dev1
 
-.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm bench study lint docs clean
+.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm test-exports bench study lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -66,6 +66,16 @@ test-next: test-newest
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/python -m pytest -q -p no:cacheprovider --durations 20 tests/engine/vllm
 
+# What `eager-lmeval export` writes, read by the formats' own readers; one of them needs Python 3.12.
+PYTHON_EXPORTS ?= python3.12
+test-exports: .venv/installed-test .venv-exports/installed
+	$(BIN)/python -m pytest -q tests/commands/test_export_formats.py
+
+.venv-exports/installed: packaging/requirements-exports.txt
+	$(PYTHON_EXPORTS) -m venv .venv-exports
+	.venv-exports/bin/python -m pip --disable-pip-version-check install --quiet -r packaging/requirements-exports.txt
+	@touch $@
+
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -86,7 +96,7 @@ study: .venv/installed
 	$(BIN)/python study/run.py $(if $(QUICK),--quick)
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newest .venv-vllm build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .venv-newest .venv-vllm .venv-exports build dist out .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'

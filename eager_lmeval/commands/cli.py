@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eager_lmeval import __version__, paths
-from eager_lmeval.commands import demo, export, rescore, task
+from eager_lmeval.commands import demo, rescore, task
 from eager_lmeval.commands.calibrate import command as calibrate
+from eager_lmeval.commands.export import command as export
 from eager_lmeval.commands.gate import compare, track
 from eager_lmeval.commands.leaderboard import command as leaderboard
 from eager_lmeval.commands.report import command as report

@@ -13,7 +13,7 @@ from run_files import samples_file, tree_record, write_run
 from shown_run import write_shown_run
 
 from eager_lmeval.commands.cli import main
-from eager_lmeval.commands.export import COLUMNS
+from eager_lmeval.commands.export.sequences import COLUMNS
 
 
 @pytest.fixture(scope="module")

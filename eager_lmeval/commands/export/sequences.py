@@ -1,23 +1,19 @@
-"""`eager-lmeval export`: every sequence of runs as a row of a table, for pandas, DuckDB and the like."""
+"""Every sequence of runs as a row of a Parquet or CSV file, for pandas, DuckDB and the like."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_lmeval.commands.arguments import add_runs, path_argument
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
-
     from eager_lmeval.runs.documents import Document
     from eager_lmeval.runs.run import Run
 
-__all__ = ["COLUMNS", "add_parser", "run"]
+__all__ = ["COLUMNS", "write_sequences"]
 
 COLUMNS: Mapping[str, str] = {
     **{"run": "string", "model": "string", "task": "string", "filter": "string", "doc_id": "int64"},
@@ -32,40 +28,25 @@ _BATCH = 10_000
 """Rows that are held in memory."""
 
 
-def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "write every sequence of runs as a row of a Parquet or CSV file"
-    parser = subparsers.add_parser("export", help=summary, description=summary)
-    add_runs(parser)
-    parser.add_argument(
-        "-o", "--output", type=path_argument, required=True, metavar="FILE", help="a name that ends in .parquet or .csv"
-    )
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Writes the table; UsageError if the runs cannot be read, have no sequences, or the name says no format."""
-    from eager_lmeval.commands.writing import print_text
-    from eager_lmeval.runs.run import find_runs
-
-    writers = {".parquet": _write_parquet, ".csv": _write_csv}
-    write = writers.get(args.output.suffix)
-    if write is None:
-        raise UsageError(f"{args.output} says no format; give a name that ends in .parquet or .csv")
-    found = {one.results_file.resolve(): one for path in args.runs for one in find_runs(path)}
-    partial = args.output.with_name(f"{args.output.name}.partial")
-    args.output.parent.mkdir(parents=True, exist_ok=True)
+def write_sequences(runs: Sequence[Run], output: Path) -> str:
+    """Writes the table, and says what it holds; UsageError where the runs have no sequences."""
+    write = _write_parquet if output.suffix == ".parquet" else _write_csv
+    partial = output.with_name(f"{output.name}.partial")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    without: list[str] = []
     try:
-        count = write(partial, _rows(list(found.values())))
+        count = write(partial, _rows(runs, without))
         if not count:
-            raise UsageError(f"{', '.join(map(str, args.runs))}: the samples hold no trees, so there are no sequences")
-        partial.replace(args.output)
+            raise UsageError(f"{', '.join(without)}: the samples hold no trees, so there are no sequences")
+        partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    print_text(f"{args.output}: {count:,} sequences, {len(COLUMNS)} columns\n")
-    return 0
+    left_out = f"; left out, without trees: {', '.join(without)}" if without else ""
+    return f"{output}: {count:,} sequences, {len(COLUMNS)} columns{left_out}"
 
 
-def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+def _rows(runs: Sequence[Run], without: list[str]) -> Iterator[dict[str, Any]]:
+    """``without`` gets the tasks and files that hold no tree."""
     from eager_lmeval.runs.documents import documents
     from eager_lmeval.runs.run import RunName
 
@@ -76,8 +57,12 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         newest |= {(one.results_file.resolve().parent, date, task): one for task in one.tasks}
     for (_, _, task), one in newest.items():
         about = {"run": str(one.results_file), "model": one.model, "task": task}
+        trees = False
         for document in documents(one, task):
+            trees = trees or document.tree is not None
             yield from ({**about, **row} for row in _of_document(document))
+        if not trees:
+            without.append(f"{task} of {one.results_file}")
 
 
 def _of_document(document: Document) -> Iterator[dict[str, Any]]:
