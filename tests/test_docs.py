@@ -197,6 +197,7 @@ def test_every_room_is_on_the_map() -> None:
     assert rooms <= set(code_spans(ROOT / "ARCHITECTURE.md"))
 
 
+@pytest.mark.slow("needs the extra docs; `make docs`, which CI runs, is as strict")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
