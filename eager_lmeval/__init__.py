@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from eager_lmeval.generation import generate, vote
     from eager_lmeval.pools.response import Response
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["Response", "Tree", "UsageError", "__version__", "generate", "vote"]
 

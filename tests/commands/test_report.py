@@ -139,6 +139,16 @@ def test_hostile_text_stands_in_the_file_only_packed_or_escaped(page: Path) -> N
     assert unpack(packed[1])["prompt"] == HOSTILE
 
 
+def test_of_a_run_without_trees_nothing_is_said_that_only_trees_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, {"exact_match": [1.0, 0.0]}, eager=False)
+    assert main(["report", str(tmp_path), "--format", "markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 documents, 1 failing\n" in printed
+    assert "truncated" not in printed
+
+
 def test_markdown_is_printed_with_intervals_and_the_ledger(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(folder), "--format", "markdown"]) == 0
     printed = capsys.readouterr().out

@@ -87,7 +87,8 @@ def shared(tokens: float | None, independent: int | None) -> str:
 
 def _details(entry: Scored, number: int) -> list[str]:
     flags = [listed.flags for listed in entry.documents]
-    counted = {name: sum(getattr(flag, name) for flag in flags) for name in ("failing", "saturated", "truncated")}
+    known = ("failing", "saturated", "truncated") if entry.pools else ("failing",)  # nothing is known of texts alone
+    counted = {name: sum(getattr(flag, name) for flag in flags) for name in known}
     lines = [f"- #{number}: {len(flags)} documents, " + ", ".join(f"{n} {name}" for name, n in counted.items())]
     lines += [f"  - {line}" for line in ledger_lines(entry)]
     if entry.labels_used:
