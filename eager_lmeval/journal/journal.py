@@ -130,11 +130,15 @@ class Journal:
             _warn(self.folder / name, bad, torn=bad == [number] and not whole)
         self._held.update(found)
         if others:
-            log.info(
-                "journal %s: %d records are of another model, other prompts or other options; they are left alone",
-                self.folder,
-                others,
-            )
+            said = "journal %s: %d records are of another model, other prompts or other options; they are left alone"
+            if found:
+                log.info(said, self.folder, others)
+            else:
+                log.warning(
+                    f"{said}, and none is of this run; if it is the same one, look for a chat template that prints the "
+                    f"date: chat_template_args can fix it",
+                    *(self.folder, others),
+                )
         return found
 
     def append(self, key: str, part: str, prompt: Mapping[str, Any], grown: Tree) -> None:

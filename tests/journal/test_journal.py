@@ -117,6 +117,7 @@ def test_records_of_other_keys_are_left_alone_and_counted(folder, caplog):
     with caplog.at_level("INFO", logger="lm_eval"):
         assert read_all(folder, "another") == {}
     assert "3 records are of another model, other prompts or other options; they are left alone" in caplog.text
+    assert "a chat template that prints the date" in caplog.text, "as where the same run finds nothing of its own"
     assert only_file(folder).read_bytes() == before
 
 
