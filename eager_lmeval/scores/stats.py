@@ -70,6 +70,8 @@ def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None 
         return math.nan
     center = mean(scored)
     squares = math.fsum(math.fsum(value - center for value in group) ** 2 for group in groups)
+    if len(groups) == len(scored):
+        return math.sqrt(squares / (len(scored) - 1) / len(scored))
     return math.sqrt(squares * len(groups) / (len(groups) - 1)) / len(scored)
 
 
