@@ -25,6 +25,7 @@ from transformers import (
 
 from eager_lmeval.algorithm.readout import Readout, Stratum
 from eager_lmeval.engine.truncation import cut
+from eager_lmeval.engine.unsorted import cut_unsorted
 
 __all__ = ["Sampling", "draw", "passes", "read", "top_k_entropy"]
 
@@ -33,6 +34,12 @@ CANDIDATES = (64, 2048)
 
 PART = 1 << 17
 """Probabilities that a CPU computes at once: more do not stay in the cache of a core."""
+
+HOST = "cpu"
+"""The type of device that may be asked for values between two operations; others are not waited for."""
+
+DEVICE_PART = 1 << 23
+"""Logits that a GPU draws from at once: what it needs besides is some thirty bytes for each of them."""
 
 GROUP = 8
 """Logits that stand for one in the search for the largest."""
@@ -117,17 +124,31 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
 
     (rows, vocab), (rows,) float64 in [0, 1) -> (rows,)
     """
-    logits, draws = logits.float(), uniforms[:, None]
-    if sampling.cuts():
-        return _table(logits, draws, sampling, () if logits.is_cuda else CANDIDATES)[:, FIELDS].long()
+    cuts = sampling.cuts()
+    if cuts and logits.device.type == HOST:
+        return _table(logits.float(), uniforms[:, None], sampling, CANDIDATES)[:, FIELDS].long()
+    part = max(1, DEVICE_PART // logits.shape[-1])
+    return torch.cat(
+        [
+            _draw_whole(logits[start : start + part].float(), uniforms[start : start + part, None], sampling, cuts)
+            for start in range(0, len(logits), part)
+        ]
+    )
+
+
+def _draw_whole(logits: Tensor, draws: Tensor, sampling: Sampling, cuts: LogitsProcessorList) -> Tensor:
+    divisor = sampling.divisor
+    if cuts:
+        logits, divisor = cut_unsorted(logits / divisor, cuts), 1.0
     top = logits.amax(dim=-1, keepdim=True)
-    summed = _summed(logits, sampling.divisor, top, by_block=True)
-    return _draw_by_block(logits, sampling.divisor, top, summed, draws)[:, 0]
+    summed = _summed(logits, divisor, top, by_block=True)
+    return _draw_by_block(logits, divisor, top, summed, draws)[:, 0]
 
 
 def passes(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
     """Whether each row's token passes top_k, top_p and min_p. (rows, vocab), (rows,) -> (rows,)"""
-    kept = cut(logits.float() / sampling.divisor, None, sampling.cuts()).scores
+    scores, cuts = logits.float() / sampling.divisor, sampling.cuts()
+    kept = cut(scores, None, cuts).scores if logits.device.type == HOST else cut_unsorted(scores, cuts)
     return kept.gather(-1, tokens[:, None])[:, 0] > -torch.inf
 
 
@@ -270,7 +291,7 @@ def _summed(logits: Tensor, divisor: float, top: Tensor, by_block: bool) -> _Sum
     Exponentials are made and added up while they are in the cache, and never divided by their sum as a softmax does.
     """
     vocab = logits.shape[-1]
-    part = len(logits) if logits.is_cuda else max(1, PART // vocab)
+    part = len(logits) if logits.device.type != HOST else max(1, PART // vocab)
     whole = vocab // BLOCK * BLOCK
     totals, blocks = torch.empty_like(top), logits.new_empty((len(logits), vocab // BLOCK + 1)) if by_block else None
     for start in range(0, len(logits), part):

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopPLogitsWarper
 
-__all__ = ["Passed", "cut"]
+__all__ = ["NO_IDS", "Passed", "cut"]
 
 DOUBT = 1e-6
 """What rounding may do to float32 sums of probabilities: so near to a cut, the processors decide on the whole row."""
 
-_NO_IDS = cast(torch.LongTensor, torch.empty(0, dtype=torch.long))
+NO_IDS = cast(torch.LongTensor, torch.empty(0, dtype=torch.long))
 """Processors take the tokens so far; those of SPEC 4 do not look at them."""
 
 
@@ -40,7 +40,7 @@ def cut(scores: Tensor, rest: tuple[Tensor, Tensor] | None, cuts: LogitsProcesso
     """
     settled = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
     if rest is None:
-        return Passed(cuts(_NO_IDS, scores), settled)
+        return Passed(cuts(NO_IDS, scores), settled)
     floor, likeliest = rest
     for number, processor in enumerate(cuts):
         before, top = scores, scores.amax(dim=-1, keepdim=True)
@@ -50,10 +50,10 @@ def cut(scores: Tensor, rest: tuple[Tensor, Tensor] | None, cuts: LogitsProcesso
             scores, doubtful = _top_p(before, (before - top).exp() * likeliest, processor.top_p)
             settled &= ~doubtful & (_lowest(scores) > floor)
         elif isinstance(processor, MinPLogitsWarper):
-            scores, limit = processor(_NO_IDS, before), top + math.log(processor.min_p)
+            scores, limit = processor(NO_IDS, before), top + math.log(processor.min_p)
             settled &= ((before - limit).abs() > DOUBT).all(dim=-1) & (limit[:, 0] > floor)
         else:
-            scores = processor(_NO_IDS, before)
+            scores = processor(NO_IDS, before)
             settled &= _lowest(scores) > floor
         floor = torch.full_like(floor, -torch.inf)  # what is not among the scores has been cut
     return Passed(scores, settled)

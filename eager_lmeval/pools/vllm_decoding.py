@@ -27,6 +27,9 @@ REFUSED = {
 }
 """Arguments of vLLM that cannot be served, and why."""
 
+SEQUENCES = 256
+"""`max_num_seqs` where none is given. vLLM's own choice, 1,024 on large GPUs, is made without our draws' memory."""
+
 CPU_BLOCK = 32
 """Tokens of a block of keys and values on a CPU, where vLLM's own choice is 128: a fork shares whole blocks, and what
 it has of the last one is computed again."""
@@ -60,7 +63,8 @@ def arguments_for(
         )
     if arguments.get("enable_prefix_caching", True) is False:
         log.warning("enable_prefix_caching=False: every fork computes its whole prefix again")
-    own: dict[str, Any] = {"max_logprobs": max(20, int(options.get("entropy_top_k", 20)))}
+    most = int(options.get("entropy_top_k", 20))
+    own: dict[str, Any] = {"max_logprobs": max(20, most), "max_num_seqs": SEQUENCES}
     if on_cpu:
         own["block_size"] = CPU_BLOCK
     return (

@@ -8,20 +8,18 @@ class serves both. They run it on raw logits, before their own temperature and c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from vllm.v1.sample.logits_processor import LogitsProcessor as BatchProcessor
 from vllm.v1.sample.logits_processor import MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as SlotProcessor
 
 from eager_lmeval.algorithm.streams import uniforms
-from eager_lmeval.engine.sampling import Sampling, draw, passes
+from eager_lmeval.engine.sampling import Sampling
+from eager_lmeval.engine.vllm.leaving import leave_drawn
 from eager_lmeval.engine.vllm.orphans import watch
 
 if TYPE_CHECKING:
@@ -126,32 +124,12 @@ class EagerDraws(BatchProcessor, SlotProcessor):
         for place, order in enumerate(orders):
             by_sampling.setdefault(order.sampling, []).append(place)
         for sampling, places in by_sampling.items():
-            of_rows = [rows[place] for place in places]
+            ours = [orders[place] for place in places]
             # A row whose prefix is not computed to its end yet is before token 0; nobody takes its token.
             of_steps = np.array([max(0, steps[place]) for place in places], dtype=np.uint64)
-            _leave_one(logits, of_rows, [orders[place] for place in places], of_steps, sampling)
+            keys = np.array([order.key for order in ours], dtype=np.uint64)
+            stratum = np.array([order.stratum for order in ours])
+            draws = (stratum + uniforms(keys, of_steps)) / np.array([order.strata for order in ours])
+            of_rows = np.array([rows[place] for place in places])
+            leave_drawn(logits, of_rows, draws, np.array([order.asked for order in ours]), sampling)
         return logits
-
-
-def _leave_one(
-    logits: Tensor, rows: list[int], orders: Seq[DrawRequest], steps: NDArray[np.uint64], sampling: Sampling
-) -> None:
-    """Sets all but one logit of these rows to -inf. The device is not waited for."""
-    keys = np.array([order.key for order in orders], dtype=np.uint64)
-    stratum = np.array([order.stratum for order in orders])
-    strata = np.array([order.strata for order in orders])
-    draws = _to((stratum + uniforms(keys, steps)) / strata, logits)
-    whole = rows == list(range(len(logits)))
-    index = _to(np.array(rows), logits)
-    seen = logits if whole else logits[index]
-    tokens = draw(seen, draws, sampling)
-    if any(order.asked >= 0 for order in orders):
-        asked = _to(np.array([order.asked for order in orders]), logits)
-        kept = passes(seen, asked.clamp(min=0), sampling)
-        tokens = tokens.where(asked < 0, asked.where(kept, seen.argmax(dim=-1)))
-    logits[index] = -torch.inf
-    logits[index, tokens] = 0.0
-
-
-def _to(array: NDArray[Any], like: Tensor) -> Tensor:
-    return torch.from_numpy(array).to(like.device, non_blocking=True)
