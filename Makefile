@@ -18,7 +18,7 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
 NEXT_HARNESS := lm_eval==0.5.0.dev1
 
-.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm test-exports bench study lint docs clean
+.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm test-exports bench gpu-check study lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -89,6 +89,12 @@ docs: .venv/installed-docs
 # Some 20 minutes on 2 idle cores; docs/performance.md says what it measures.
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
+
+# On a machine with a GPU: what cannot be known without one, as a table (docs/performance.md). GPU_PYTHON: of an environment
+# that has this package and a torch for the GPU.
+GPU_PYTHON ?= $(BIN)/python
+gpu-check: .venv/installed
+	$(GPU_PYTHON) scripts/gpu_check.py
 
 # What docs/study.md rests on: some five hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
 study: .venv/installed
