@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import harness_without_its_tasks
+import light_harness
 import pytest
 import yaml
 from pages import PAGES, ROOT, blocks
@@ -94,12 +94,12 @@ def run_action(folder: Path, **inputs: str) -> Ended:
     values |= {name.replace("_", "-"): value for name, value in inputs.items()} | {"python-version": ""}
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
-    harness = f'exec "{sys.executable}" -m {harness_without_its_tasks.MODULE} "$@"'
+    harness = f'exec "{sys.executable}" -m {light_harness.MODULE} "$@"'
     for name, script in (("gh", 'echo "$@" >> gh.log\ncat "$5" >> gh.log'), ("lm_eval", harness)):
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
     files = {name: folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
-    environment = harness_without_its_tasks.environment(ROOT) | {name: str(path) for name, path in files.items()}
+    environment = light_harness.environment(ROOT) | {name: str(path) for name, path in files.items()}
     environment["PATH"] = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def outputs() -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from harness_without_its_tasks import leave_them_out
+from light_harness import lighten
 from local_tasks import write_tasks
 
 from eager_lmeval import paths
@@ -193,7 +193,7 @@ def main(command: str, *places: str) -> int:
     if command == "compare":
         return compare(folders)
     logging.disable(logging.INFO)
-    leave_them_out()
+    lighten()
     (folder,) = folders
     (folder / "essence.json").write_text(json.dumps(run(folder)), encoding="utf-8")
     afterwards(folder)

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import light_harness
+
 from eager_lmeval.commands.demo import DESIGNS
 
 
 def test_the_demo_prints_a_line_and_a_row_a_strategy_and_keeps_the_results_and_a_log(tmp_path: Path):
-    command = [sys.executable, "-m", "eager_lmeval.commands.cli", "demo", "--limit", "4", "--max_sequences", "4"]
-    done = subprocess.run([*command, "--output_path", str(tmp_path)], capture_output=True, text=True, check=False)
+    code = "import light_harness as light; light.lighten(); from eager_lmeval.commands.cli import main; exit(main())"
+    command = [sys.executable, "-c", code, "demo", "--limit", "4", "--max_sequences", "4", "--output_path", tmp_path]
+    done = subprocess.run(command, env=light_harness.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == "", "what libraries say is in the log"
     assert sum("tokens in" in line for line in done.stdout.splitlines()) == len(DESIGNS)

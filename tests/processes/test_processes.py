@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import harness_without_its_tasks
+import light_harness
 import pytest
 import torch
 from process_runs import Call, Plan, essence, log_of, make_calls, pools, results, run
@@ -175,7 +175,7 @@ def harness(processes: int, port: int, *arguments: str) -> subprocess.CompletedP
             "--master-port",
             str(port),
             "-m",
-            harness_without_its_tasks.MODULE,
+            light_harness.MODULE,
             "run",
             "--model",
             "eager",
@@ -184,7 +184,7 @@ def harness(processes: int, port: int, *arguments: str) -> subprocess.CompletedP
         ),
         *("--include_path", str(paths.tasks_dir()), *arguments),
     ]
-    environment = harness_without_its_tasks.environment() | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = light_harness.environment() | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
