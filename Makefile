@@ -23,9 +23,9 @@ NEXT_HARNESS := lm_eval==0.5.0.dev1
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
 
-# A worker a core; tests of one file stay together, those that need Chromium too (tests/conftest.py).
+# A worker a core; tests of one file stay together, as they share fixtures that take seconds.
 RUN_TESTS = EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest -q \
-    -n logical --maxprocesses 8 --dist loadgroup --durations 20
+    -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 20
 
 test: lint
 	$(RUN_TESTS)

@@ -1,4 +1,4 @@
-"""Which tests are run and beside which others, and fixtures that several test modules share."""
+"""Which tests are run, and fixtures that several test modules share."""
 
 import os
 from collections.abc import Iterator
@@ -22,9 +22,8 @@ else:
     settings.load_profile("all" if ALL else "usual")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves what is ``slow`` to `make test-all`; one worker runs all of a file, and all that needs the browser."""
+    """Leaves what is ``slow``, and says why, to `make test-all`."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     unexplained = [item.nodeid for item in slow if not next(item.iter_markers("slow")).args]
     if unexplained:
@@ -32,10 +31,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not ALL and slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in set(slow)]
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            browses = "chromium" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("chromium" if browses else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture
