@@ -18,7 +18,7 @@ EAGER_TESTS_INSTALL_PACKAGES ?= 1
 BOUNDS_TESTS := tests/test_registration.py tests/test_lm.py tests/algorithm/test_golden.py tests/engine/test_oracle.py
 NEXT_HARNESS := lm_eval==0.5.0.dev1
 
-.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm test-exports bench gpu-check study lint docs clean
+.PHONY: demo test test-all test-bounds test-bounds-all test-lowest test-newest test-next test-vllm test-vllm-ahead test-vllm-newer test-exports bench gpu-check study lint docs clean
 
 demo: .venv/installed
 	$(BIN)/eager-lmeval demo
@@ -65,6 +65,13 @@ test-next: test-newest
 # tests too with EAGER_TESTS_ALL=1.
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/python -m pytest -q -p no:cacheprovider --durations 20 tests/engine/vllm
+
+# The same trees with vLLM as GPUs have it: the next step scheduled before this one's tokens are known, and the newer runner.
+# That one's kernels are interpreted on a CPU, minutes a case, so it takes few.
+test-vllm-ahead test-vllm-newer: .venv-vllm/installed
+	PYTHONPATH=tests/support ASYNC=1 RUNNER=$(if $(findstring newer,$@),newer) .venv-vllm/bin/python -m pytest -q -p vllm_runner \
+	    -p no:cacheprovider tests/engine/vllm/test_equality.py \
+	    -k '$(if $(findstring newer,$@),stop and systematic,whatever_the_slots)'
 
 # What `eager-lmeval export` writes, read by the formats' own readers; one of them needs Python 3.12.
 PYTHON_EXPORTS ?= python3.12

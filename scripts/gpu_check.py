@@ -269,8 +269,9 @@ def vllm(machine: Machine) -> Iterator[Figures]:
         machine.random("4B").save_pretrained(folder)
         machine.tokenizer.save_pretrained(folder)
         sizes = ((0, 16, 4),) if machine.tiny else ((0, 1024, 256), (7936, 256, 64), (31_744, 256, 16))
+        share = 0.2 if machine.tiny else 0.75  # the engine before may not have given its own back yet
         longest = max(before + tokens for before, tokens, _ in sizes)
-        lm = EagerVLLM(folder, max_model_len=longest + 256, max_num_seqs=256, gpu_memory_utilization=0.8)
+        lm = EagerVLLM(folder, max_model_len=longest + 256, max_num_seqs=256, gpu_memory_utilization=share)
         lm._eager.decoding.eos_ids = lambda options: set()  # type: ignore[method-assign]  # all get their full length
         for before, tokens, rows in sizes:
             of, m = machine.prompts(max(1, rows // 16), before), min(16, rows)
