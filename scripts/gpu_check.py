@@ -76,7 +76,7 @@ class Machine:
         return ModelDecoding(model.eval().to(device), self.tokenizer, None, 256)
 
     def random(self, shape: str) -> PreTrainedModel:
-        sizes = {**TINY, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512}
+        sizes = {**TINY, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 512}
         if not self.tiny:
             sizes = {**QWEN3[shape], "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}
         torch.manual_seed(0)
