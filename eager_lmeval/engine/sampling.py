@@ -38,8 +38,9 @@ PART = 1 << 17
 HOST = "cpu"
 """The type of device that may be asked for values between two operations; others are not waited for."""
 
-DEVICE_PART = 1 << 23
-"""Logits that a GPU draws from at once: what it needs besides is some thirty bytes for each of them."""
+DEVICE_PART = 1 << 25
+"""Logits that a GPU draws from at once, some 200 rows of a large vocabulary: what it needs besides is some thirty bytes
+for each of them, and with fewer the start of kernels would cost more than their work."""
 
 GROUP = 8
 """Logits that stand for one in the search for the largest."""
