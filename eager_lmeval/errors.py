@@ -1,9 +1,15 @@
 """The one error that a user's input can cause, and what its message may suggest."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["UsageError", "near_name"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["UsageError", "near_name", "problem"]
 
 
 class UsageError(ValueError, SystemExit):
@@ -21,3 +27,11 @@ class UsageError(ValueError, SystemExit):
 def near_name(name: str, known: Iterable[str], cutoff: float = 0.7) -> str | None:
     """The known name that ``name`` most likely misspells; ``cutoff`` is the least similarity, 0 to 1."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def problem(error: ValidationError) -> str:
+    """The first problem in one line: where it is and what should stand there."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{place}: {message}" if place else message

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from eager_lmeval.algorithm.claims import Claim, Path, parent_path, require_tree
+
 __all__ = ["UNCERTAIN_NATS", "FinishReason", "Path", "Prompt", "Sequence", "Tree", "parent_path"]
 
-Path = tuple[int, ...]
 FinishReason = Literal["stop", "length", "cut"]
 
 RECORD_FORMAT = 3
@@ -18,14 +19,6 @@ UNCERTAIN_NATS = 0.1
 """The entropy from which on a position's two largest probabilities are kept, for forecasts of other thresholds."""
 READABLE_FORMATS = (1, 2, 3)
 """The versions that readers know; what an older one lacks stands for a tree without copies."""
-
-
-def parent_path(path: Path, branch_at: int) -> Path:
-    """The path of the sequence that a child left: it is ``P + (t,)`` under `top2` and ``P + (t, token)`` otherwise.
-
-    The indices along a path of `top2` rise, so the last but one of them is never ``branch_at``.
-    """
-    return path[:-2] if len(path) > 2 and path[-2] == branch_at else path[:-1]
 
 
 @dataclass(frozen=True)
@@ -99,6 +92,27 @@ class Sequence:
         """The path of the sequence that it left; None of a root."""
         return None if self.branch_at is None else parent_path(self.path, self.branch_at)
 
+    def claim(self) -> Claim:
+        """What it says of itself, its weight as a share of its root."""
+        return Claim(
+            self.path,
+            self.weight,
+            self.text,
+            self.answer_at,
+            branch_at=self.branch_at,
+            branch_entropy=self.branch_entropy,
+            branch_logprob=self.branch_logprob,
+            copies=self.copies,
+            finish=self.finish,
+            start=self.start,
+            length=len(self.tokens),
+            tokens=self.tokens[self.own_from :],
+            entropies=self.entropies,
+            mean_entropy=_known(self.entropy_sum / max(1, len(self.tokens))),
+            logprob=_known(self.logprob),
+            likeliest=self.likeliest,
+        )
+
     def fork(self, path: Path, token: int, entropy: float, logprob: float) -> Sequence:
         """The child that leaves this sequence with ``token``, its next one; the caller weighs both.
 
@@ -156,25 +170,16 @@ class Tree:
         """Entropies (nats) of all positions decoded so far, a fork's position and shared ones once."""
         return [entropy for sequence in self.sequences for entropy in sequence.entropies]
 
-    def check_integrity(self) -> None:
-        """Our own invariants: each path once, every child after its parent and equal to it up to the fork, weights."""
+    def check_integrity(self, vocabulary: int | None = None) -> None:
+        """ValueError where the sequences are no tree: what `require_tree` asks, and each child equal to its parent
+        up to the fork. Token ids are below ``vocabulary``, if that is given."""
+        require_tree([sequence.claim() for sequence in self.sequences], of_prompt=False, vocabulary=vocabulary)
         by_path = {sequence.path: sequence for sequence in self.sequences}
-        assert len(by_path) == len(self.sequences), "two sequences with one path"
-        seen: set[Path] = set()
         for sequence in self.sequences:
-            if sequence.branch_at is not None and sequence.parent is not None:
-                assert sequence.parent in seen, f"{sequence.path} was created before its parent"
-                parent, at = by_path[sequence.parent], sequence.branch_at
-                ending = sequence.path[len(parent.path) :]
-                assert ending in ((at,), (at, sequence.tokens[at])), f"{sequence.path} says it left its parent at {at}"
-                assert sequence.tokens[:at] == parent.tokens[:at], f"{sequence.path} left its parent before {at}"
-                assert sequence.tokens[at] != parent.tokens[at], f"{sequence.path} equals its parent at {at}"
-            assert sequence.finish is not None, f"{sequence.path} is unfinished"
-            seen.add(sequence.path)
-        weights = sum(sequence.weight for sequence in self.sequences)
-        assert abs(weights - self.num_roots) < 1e-6 * max(1, self.num_roots), (
-            f"weights sum to {weights}, not to the {self.num_roots} roots"
-        )
+            if sequence.parent is not None and sequence.branch_at is not None:
+                shared = by_path[sequence.parent].tokens[: sequence.branch_at]
+                if sequence.tokens[: sequence.branch_at] != shared:
+                    raise ValueError(f"sequence {list(sequence.path)} left its parent before {sequence.branch_at}")
 
     def weights(self) -> list[float]:
         """Each sequence's share of the prompt (SPEC 6); they sum to 1."""

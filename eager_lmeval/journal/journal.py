@@ -22,11 +22,12 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree, parent_path
-from eager_lmeval.errors import UsageError
+from eager_lmeval.algorithm.claims import parent_path
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.errors import UsageError, problem
 from eager_lmeval.journal.parts import fits
 
 __all__ = ["FORMAT", "Journal", "Record", "fingerprint"]
@@ -100,12 +101,18 @@ class Journal:
         """Takes a mark away; every rank may."""
         (self.folder / mark).unlink(missing_ok=True)
 
-    def read(self, names: Iterable[str], wanted: Collection[str]) -> dict[str, dict[str, Record]]:
-        """Records of the wanted keys, by key and part; what cannot be used is left alone, and said in one line."""
+    def read(
+        self, names: Iterable[str], wanted: Collection[str], vocabulary: int | None = None
+    ) -> dict[str, dict[str, Record]]:
+        """Records of the wanted keys, by key and part; what cannot be used is left alone, and said in one line.
+
+        Token ids of a record that can be used are below ``vocabulary``.
+        """
         found: dict[str, dict[str, Record]] = {}
         others = 0
         for name in names:
-            bad, whole, number = [], True, 0
+            bad: list[tuple[int, str]] = []
+            whole, number = True, 0
             try:
                 with open(self.folder / name, "rb") as lines:
                     for number, line in enumerate(lines, start=1):
@@ -116,10 +123,13 @@ class Journal:
                             if data.get("format") != FORMAT or data.get("key") not in wanted:
                                 others += "key" in data
                                 continue
-                            packed = _Packed.model_validate(data)
-                            record = Record(_unpack(packed), packed.prefill_tokens, packed.settled_time)
-                        except ValueError:
-                            bad.append(number)
+                            packed = _Packed.model_validate_json(_body(line))
+                            record = Record(_unpack(packed, vocabulary), packed.prefill_tokens, packed.settled_time)
+                        except ValidationError as error:
+                            bad.append((number, problem(error)))
+                            continue
+                        except ValueError as error:
+                            bad.append((number, str(error)))
                             continue
                         found.setdefault(packed.key, {}).setdefault(packed.part, record)
             except OSError as error:
@@ -127,7 +137,7 @@ class Journal:
                     f"journal={self.folder}: {name} cannot be read: {error.strerror or error}; make it readable, or "
                     f"take it out of the folder, then start the same command again"
                 ) from error
-            _warn(self.folder / name, bad, torn=bad == [number] and not whole)
+            _warn(self.folder / name, bad, torn=[line for line, _ in bad] == [number] and not whole)
         self._held.update(found)
         if others:
             said = "journal %s: %d records are of another model, other prompts or other options; they are left alone"
@@ -187,12 +197,14 @@ class Journal:
 
 
 class _Packed(BaseModel):
-    """A record as it stands in a line; the tokens of a child begin at its fork."""
+    """A record as it stands in a line; the tokens of a child begin at its fork. No type is taken for another."""
+
+    model_config = ConfigDict(strict=True)
 
     key: str
     part: str
     prefill_tokens: int = Field(ge=0)
-    settled_time: int | None = None
+    settled_time: int | None = Field(default=None, ge=0)
     sequences: list[Sequence] = Field(min_length=1)
 
 
@@ -201,20 +213,21 @@ def _pack(sequence: Sequence) -> dict[str, Any]:
     return vars(sequence) | {"tokens": sequence.tokens[sequence.own_from :]}
 
 
-def _unpack(packed: _Packed) -> list[Sequence]:
+def _unpack(packed: _Packed, vocabulary: int | None) -> list[Sequence]:
     """The sequences with all of their tokens; ValueError where they are no tree, or not what the part's name says."""
     sequences: dict[tuple[int, ...], Sequence] = {}
-    try:
-        for one in packed.sequences:
-            shared = [] if one.branch_at is None else sequences[parent_path(one.path, one.branch_at)].tokens
-            sequences[one.path] = replace(one, tokens=[*shared[: one.branch_at], *one.tokens])
-            assert sequences[one.path].own_tokens, "no tokens"
-            assert (one.branch_at is None) == (one.branch_entropy is None), "a fork without its entropy"
-        Tree(Prompt(0, "", "", []), list(sequences.values())).check_integrity()
-    except (AssertionError, LookupError) as error:
-        raise ValueError(f"no tree: {error}") from error
-    if not fits(packed.part, [one.path for one in packed.sequences]):
-        raise ValueError(f"not what is called {packed.part!r}")
+    for one in packed.sequences:
+        parent = None if one.branch_at is None else sequences.get(parent_path(one.path, one.branch_at))
+        shared = [] if parent is None else parent.tokens[: max(0, one.branch_at or 0)]
+        if one.path in sequences:
+            raise ValueError(f"two sequences with one path, {list(one.path)}")
+        sequences[one.path] = replace(one, tokens=[*shared, *one.tokens])
+    Tree(Prompt(0, "", "", []), list(sequences.values())).check_integrity(vocabulary)
+    for one in sequences.values():
+        if (one.answer_from is None) != (one.answer_at is None) or not 0 <= (one.answer_from or 0) <= len(one.tokens):
+            raise ValueError(f"sequence {list(one.path)} has answer_from={one.answer_from}, answer_at={one.answer_at}")
+    if not fits(packed.part, packed.sequences):
+        raise ValueError(f"it is not what is called {packed.part!r}")
     return list(sequences.values())
 
 
@@ -246,21 +259,27 @@ def _parse(line: bytes) -> dict[str, Any]:
     body, found, check = line.rpartition(b',"crc32":')
     if not found or not check.endswith(b"}\n") or int(check[:-2]) != zlib.crc32(body):
         raise ValueError("the checksum does not fit")
-    data = from_json(body + b"}")
+    data = from_json(_body(line))
     if not isinstance(data, dict) or not isinstance(data.get("key", ""), str):
         raise ValueError("no record and no header")
     return data
 
 
-def _warn(path: Path, bad: Seq[int], torn: bool) -> None:
-    """Says in one line what of a file cannot be read."""
+def _body(line: bytes) -> bytes:
+    """A record without its checksum."""
+    return line.rpartition(b',"crc32":')[0] + b"}"
+
+
+def _warn(path: Path, bad: Seq[tuple[int, str]], torn: bool) -> None:
+    """Says in one line what of a file cannot be read, and why not."""
     if not bad:
         return
     if torn:
         log.warning("journal %s: the last line is torn, as a killed run leaves it; it is ignored", path)
     else:
-        numbers = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
-        log.warning("journal %s: line %s cannot be read; what it held is generated again", path, numbers)
+        numbers = ", ".join(str(number) for number, _ in bad[:5]) + (", …" if len(bad) > 5 else "")
+        reason = f"({'the first: ' if len(bad) > 1 else ''}{bad[0][1]})"
+        log.warning("journal %s: line %s cannot be read %s; what it held is generated again", path, numbers, reason)
 
 
 def _lock(path: Path) -> IO[str] | None:

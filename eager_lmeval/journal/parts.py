@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from eager_lmeval.algorithm.tree import Sequence as Grown
+
 __all__ = ["RACE", "TREE", "fits", "grant_part", "roots_part", "single_roots", "successive_roots"]
 
 TREE = "tree"
@@ -13,6 +15,9 @@ TREE = "tree"
 RACE = "race"
 """Stage 1 of `consistency`: all roots of a race that is over. Until it is, each root that has ended is a part of its
 own, as a root of `parallel` is."""
+
+
+_GRANT = re.compile(r"grant ([1-9]\d{0,8}) decay \S+")
 
 
 def roots_part(first: int, roots: int) -> str:
@@ -25,16 +30,22 @@ def grant_part(grant: int, threshold_decay: float) -> str:
     return f"grant {grant} decay {threshold_decay!r}"
 
 
-def fits(part: str, paths: Sequence[tuple[int, ...]]) -> bool:
-    """Whether sequences of these paths can be what a part of this name is said to hold."""
-    roots = [path[0] for path in paths if len(path) == 1]
+def fits(part: str, sequences: Sequence[Grown]) -> bool:
+    """Whether these sequences can be what a part of this name is said to hold."""
+    roots = [one.path[0] for one in sequences if one.branch_at is None]
+    raced = any(one.start is not None for one in sequences)
+    if span := _span(part):
+        return [one.path for one in sequences] == [(root,) for root in range(span.first, span.first + span.roots)]
+    if part == RACE:
+        return raced and len(sequences) == len(roots) and roots == list(range(len(roots)))
+    if raced:
+        return False
     if part == TREE:
         return roots == [0]
-    if part == RACE:
-        return roots == list(range(len(roots))) != []
-    if span := _span(part):
-        return list(paths) == [(root,) for root in range(span.first, span.first + span.roots)]
-    return 0 not in roots  # stage 2 comes after a tree
+    if not (grant := _GRANT.fullmatch(part)) or 0 in roots:  # stage 2 comes after a tree
+        return False
+    copies = [one.copies for one in sequences]
+    return None in copies or sum(number or 0 for number in copies) == int(grant[1])
 
 
 def successive_roots(parts: Iterable[str], wanted: int) -> Iterator[tuple[str, int]]:

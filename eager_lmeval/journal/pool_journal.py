@@ -47,9 +47,12 @@ NO_JOURNAL = PoolJournal()
 
 
 def open_for_pools(
-    journal: Journal, keys: Seq[Seq[str]], prompts: Seq[Seq[Mapping[str, Any]]], ranks: Ranks
+    journal: Journal, keys: Seq[Seq[str]], prompts: Seq[Seq[Mapping[str, Any]]], ranks: Ranks, vocabulary: int
 ) -> list[PoolJournal]:
-    """One a pool. Each rank reads its share of the files that rank 0 sees; all learn who has read what."""
+    """One a pool. Each rank reads its share of the files that rank 0 sees; all learn who has read what.
+
+    ``vocabulary``: how many token ids the model has, none of which a record may exceed.
+    """
     files, mark = ranks.gather((journal.files(), journal.mark()) if ranks.rank == 0 else ([], ""))[0]
     elsewhere = [rank for rank, here in enumerate(ranks.gather(journal.holds(mark))) if not here]
     if elsewhere:
@@ -59,7 +62,7 @@ def open_for_pools(
         )
     journal.unmark(mark)
     wanted = {key for of_pool in keys for key in of_pool}
-    records = journal.read(files[ranks.rank :: ranks.size], wanted)
+    records = journal.read(files[ranks.rank :: ranks.size], wanted, vocabulary)
     holders: dict[str, dict[str, int]] = {}
     for rank, read in enumerate(ranks.gather({key: list(parts) for key, parts in records.items()})):
         for key, parts in read.items():

@@ -64,6 +64,11 @@ class Decoding(ABC):
     def engine(self, options: Options, on_step: OnStep = lambda engine: None) -> PoolEngine:
         """Raises UsageError for options that this model cannot serve."""
 
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """Token ids that the model may give."""
+
     @abstractmethod
     def release(self) -> None:
         """Gives back what only engines need; the next one takes it again."""
@@ -104,6 +109,10 @@ class ModelDecoding(Decoding):
 
     def engine(self, options: Options, on_step: OnStep = lambda engine: None) -> Engine:
         return Engine(self.runner, self.stopper(options), sampling_of(options), options.seed, options.rows, on_step)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.runner.vocabulary
 
     def release(self) -> None:
         """Gives the memory of all slots back."""

@@ -230,7 +230,9 @@ class EagerModel(LM):
             return [NO_JOURNAL] * len(pools)
         keys = [self._keys(pool) for pool in pools]
         about = [[{"task": prompt.task, "doc_id": prompt.doc_id} for prompt in pool.prompts] for pool in pools]
-        return open_for_pools(self._eager.given.journal, keys, about, self._eager.ranks)
+        return open_for_pools(
+            self._eager.given.journal, keys, about, self._eager.ranks, self._eager.decoding.vocabulary
+        )
 
     def _keys(self, pool: Pool) -> list[str]:
         eos_ids, thinking = self._eager.decoding.eos_ids(pool.options), self._eager.decoding.thinking(pool.options)

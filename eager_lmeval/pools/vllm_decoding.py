@@ -85,6 +85,10 @@ class ServedDecoding(Decoding):
         """Sequences that vLLM decodes at once."""
         return int(self._engine.vllm_config.scheduler_config.max_num_seqs)
 
+    @property
+    def vocabulary(self) -> int:
+        return int(self._engine.model_config.get_vocab_size())
+
     def engine(self, options: Options, on_step: OnStep = lambda engine: None) -> Engine:
         sampling = sampling_of(options)
         # A special token among the stop strings is an EOS; others are looked for token by token.

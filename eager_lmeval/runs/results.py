@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict  # pydantic does not take those of `typing` before Python 3.12
 
-from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.samples import AS_LOGGED, Count, Finite, problem
+from eager_lmeval.errors import UsageError, problem
+from eager_lmeval.runs.samples import AS_LOGGED, Count, Finite
 
 __all__ = ["Results", "read_results"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +17,9 @@ from pydantic_core import from_json
 from typing_extensions import NotRequired, TypedDict  # pydantic does not take those of `typing` before Python 3.12
 
 from eager_lmeval import __version__
-from eager_lmeval.algorithm.tree import READABLE_FORMATS, parent_path
-from eager_lmeval.errors import UsageError
+from eager_lmeval.algorithm.claims import MOST_TOKEN, Claim, require_tree
+from eager_lmeval.algorithm.tree import READABLE_FORMATS
+from eager_lmeval.errors import UsageError, problem
 
 __all__ = [
     "AS_LOGGED",
@@ -30,7 +31,6 @@ __all__ = [
     "LoggedTree",
     "Sample",
     "as_number",
-    "problem",
     "read_samples",
 ]
 
@@ -63,7 +63,7 @@ class LoggedSequence(TypedDict):
     mean_entropy: NotRequired[Nats | None]
     logprob: NotRequired[float | None]
     copies: NotRequired[Count | None]
-    token_ids: NotRequired[list[Count]]
+    token_ids: NotRequired[list[Annotated[int, Field(ge=0, lt=MOST_TOKEN)]]]
     entropies: NotRequired[list[Nats]]
     token_chars: NotRequired[list[Count] | None]
     likeliest: NotRequired[list[tuple[Count, Share, Share]]]
@@ -79,6 +79,9 @@ class LoggedTree(TypedDict):
     num_branches: Count
     num_roots: Count
     tokens: Count | None
+    tokens_independent: NotRequired[Count | None]
+    prompt_tokens: NotRequired[Count | None]
+    prefill_tokens: NotRequired[Count | None]
     labels_used: bool
     sequences: Annotated[list[LoggedSequence], Field(min_length=1)]
     scoring: dict[str, Any]
@@ -194,14 +197,6 @@ def as_number(value: Any) -> float | None:
     return float(value) if abs(value) < LARGEST else math.nan
 
 
-def problem(error: ValidationError) -> str:
-    """The first problem in one line: where it is and what should stand there."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return f"{place}: {message}" if place else message
-
-
 def _read(where: str, line: bytes) -> Sample:
     try:
         line.decode("utf-8")
@@ -259,14 +254,60 @@ def _require_readable(tree: Mapping[str, Any]) -> None:
 
 
 def _check(tree: LoggedTree) -> None:
-    """UsageError for sequences that do not make a tree."""
-    known: set[tuple[int, ...]] = set()
-    for sequence in tree["sequences"]:
-        path, at = tuple(sequence["path"]), sequence.get("branch_at")
-        if path in known:
-            raise UsageError(f"two sequences of the tree have the path {list(path)}; {DAMAGED}")
-        if at is not None and (sequence.get("branch_entropy") is None or parent_path(path, at) not in known):
-            raise UsageError(f"the tree's sequence {list(path)} comes from no sequence before it; {DAMAGED}")
-        known.add(path)
-    if len(known) != tree["num_sequences"]:
-        raise UsageError(f"the tree holds {len(known)} of {tree['num_sequences']} sequences; {DAMAGED}")
+    """UsageError for sequences that do not make a tree, and for sums that are not theirs."""
+    claims = [_claim(sequence) for sequence in tree["sequences"]]
+    try:
+        require_tree(claims, of_prompt=True)
+    except ValueError as error:
+        raise UsageError(f"the tree does not hold together: {error}; {DAMAGED}") from error
+    for name, said, found in _sums(tree, claims):
+        if said != found:
+            raise UsageError(f"the tree says {name}={said}, and its sequences {found}; {DAMAGED}")
+
+
+def _claim(sequence: LoggedSequence) -> Claim:
+    return Claim(
+        tuple(sequence["path"]),
+        sequence["weight"],
+        sequence["text"],
+        sequence.get("answer_at"),
+        branch_at=sequence.get("branch_at"),
+        branch_entropy=sequence.get("branch_entropy"),
+        branch_logprob=sequence.get("branch_logprob"),
+        copies=sequence.get("copies"),
+        finish=sequence.get("finish"),
+        start=sequence.get("start"),
+        length=sequence.get("num_tokens"),
+        tokens=sequence.get("token_ids"),
+        entropies=sequence.get("entropies"),
+        mean_entropy=sequence.get("mean_entropy"),
+        logprob=sequence.get("logprob"),
+        likeliest=sequence.get("likeliest", ()),
+    )
+
+
+def _sums(tree: LoggedTree, claims: Sequence[Claim]) -> Iterator[tuple[str, Any, Any]]:
+    """What the tree says of all its sequences, and what they come to."""
+    roots = [claim.path[0] for claim in claims if claim.branch_at is None]
+    known = all(claim.length is not None for claim in claims)
+    lengths = [claim.length or 0 for claim in claims]
+    own = [length - claim.own_from for length, claim in zip(lengths, claims, strict=True)]
+    yield "num_sequences", tree["num_sequences"], len(claims)
+    yield "num_branches", tree["num_branches"], len(claims) - len(roots)
+    yield "num_roots", tree["num_roots"], len(roots)
+    yield "roots in order", roots, list(range(len(roots)))
+    yield "tokens", tree["tokens"], sum(own) if known else None
+    if "tokens_independent" in tree:
+        yield "tokens_independent", tree["tokens_independent"], sum(lengths) if known else None
+    if (rate_roots := tree.get("rate_roots")) is not None:
+        yield "rate_roots", rate_roots, min(max(1, rate_roots), len(roots))
+    if "settled" in tree and "settled_time" in tree and tree["settled"] is not None:
+        yield "settled", tree["settled"], tree["settled_time"] is not None
+    for place, (sequence, number) in enumerate(zip(tree["sequences"], own, strict=True)):
+        chars = sequence.get("token_chars")
+        if chars is not None and known:
+            yield f"sequences.{place}.token_chars", len(chars), number
+            yield f"sequences.{place}.token_chars", sum(chars) > len(sequence["text"]), False
+    if claims[0].copies is not None and tree.get("strategy") in ("init", "adapt", "eager"):
+        first = sum(claim.copies or 0 for claim in claims if claim.path[0] == 0)
+        yield "max_sequences", tree.get("max_sequences", first), first

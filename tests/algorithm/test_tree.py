@@ -143,23 +143,42 @@ def _tree_of(*sequences: Sequence) -> Tree:
     return Tree(Prompt(0, "demo", "", [1]), list(sequences))
 
 
-ROOT = Sequence(path=(0,), tokens=[5, 6], weight=0.5, finish="stop")
-CHILD = Sequence(path=(0, 1), tokens=[5, 7], branch_at=1, weight=0.5, finish="stop")
+def _child(path: tuple[int, ...] = (0, 1), tokens: tuple[int, ...] = (5, 7), **fields: Any) -> Sequence:
+    own = {"branch_at": 1, "branch_entropy": 1.0, "weight": 0.5, "finish": "stop", "entropy_sum": 1.5} | fields
+    return Sequence(path, list(tokens), **own)
+
+
+ROOT = Sequence(path=(0,), tokens=[5, 6], weight=0.5, finish="stop", entropies=[0.5, 1.0], entropy_sum=1.5)
 
 
 @pytest.mark.parametrize(
     ("tree", "complaint"),
     [
-        (_tree_of(ROOT, CHILD, CHILD), "two sequences with one path"),
-        (_tree_of(CHILD, ROOT), "created before its parent"),
-        (_tree_of(ROOT, Sequence((0, 1), [5, 6], 1, weight=0.5, finish="stop")), "equals its parent at 1"),
-        (_tree_of(ROOT, Sequence((0, 1), [4, 7], 1, weight=0.5, finish="stop")), "left its parent before 1"),
-        (_tree_of(ROOT, Sequence((0, 2), [5, 7], 1, weight=0.5, finish="stop")), "says it left its parent at 1"),
-        (_tree_of(ROOT, Sequence((0, 1), [5, 7], 1, weight=0.5)), "unfinished"),
-        (_tree_of(ROOT, Sequence((0, 1), [5, 7], 1, weight=0.4, finish="stop")), "weights sum to 0.9"),
+        (_tree_of(ROOT, _child(), _child()), "two sequences with one path"),
+        (_tree_of(_child(), ROOT), "created before its parent"),
+        (_tree_of(ROOT, _child(tokens=(5, 6))), "equals its parent at 1"),
+        (_tree_of(ROOT, _child(tokens=(4, 7))), "left its parent before 1"),
+        (_tree_of(ROOT, _child(path=(0, 2))), "does not say it left its parent at 1"),
+        (_tree_of(ROOT, _child(finish=None)), "unfinished"),
+        (_tree_of(ROOT, _child(weight=0.4)), "weights of root 0 sum to 0.9"),
+        (_tree_of(ROOT, _child(weight=math.nan)), "the weight nan"),
+        (_tree_of(ROOT, _child((0, 1, 7), copies=1)), "some sequences have copies"),
+        (_tree_of(ROOT, _child(branch_entropy=0.7)), "branch_entropy=0.7, and its parent 1.0"),
+        (_tree_of(ROOT, _child(entropy_sum=3.0)), "mean_entropy=1.5"),
+        (_tree_of(ROOT, _child(entropies=[1.0])), "1 entropies of 0 positions"),
+        (_tree_of(ROOT, _child(likeliest=[(0, 0.5, 0.2)])), "a probability at 0, which it did not decode"),
+        (_tree_of(ROOT, _child(likeliest=[(1, 0.2, 0.5)])), "the probabilities 0.2 and 0.5"),
+        (_tree_of(ROOT, _child(answer_at=1)), "an answer at 1 of a text of 0 characters"),
+        (_tree_of(ROOT, _child(logprob=1.0)), "log-probabilities above 0"),
     ],
 )
 def test_a_broken_tree_is_noticed(tree: Tree, complaint: str) -> None:
-    _tree_of(ROOT, CHILD).check_integrity()
-    with pytest.raises(AssertionError, match=complaint):
+    _tree_of(ROOT, _child()).check_integrity()
+    with pytest.raises(ValueError, match=complaint):
         tree.check_integrity()
+
+
+def test_a_token_beyond_the_vocabulary_is_noticed() -> None:
+    _tree_of(ROOT, _child()).check_integrity(vocabulary=8)
+    with pytest.raises(ValueError, match="the token 7, which is not in the vocabulary"):
+        _tree_of(ROOT, _child()).check_integrity(vocabulary=7)

@@ -75,6 +75,7 @@ def test_a_fork_is_told_in_words_the_token_first(folder: Path) -> None:
 
 def test_of_a_record_without_characters_a_fork_begins_where_the_texts_differ(tmp_path: Path) -> None:
     record = tree_record(["so it is", "so is it"], {1: (0, 3)})
+    record["sequences"][1]["token_ids"][0] = 999  # another token that begins with the same character
     for sequence in record["sequences"]:
         del sequence["token_chars"]
     run = write_run(tmp_path, {"pass@max": [0.0]}, records=[record])

@@ -132,7 +132,8 @@ def test_votes_are_counted_by_answer(opened: Browser) -> None:
     votes = opened.value(
         "[...document.querySelectorAll('.votes tbody tr')].map(r => r.innerText.replaceAll('\\t', ' '))"
     )
-    assert votes[0].startswith("1 3 0.5000 ✓ right")
+    # A quarter for each of four roots: two thirds of the first, whose tree has three sequences, and all of another.
+    assert votes[0].startswith("1 3 0.4167 ✓ right")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -23,23 +25,27 @@ from eager_lmeval.journal.journal import FORMAT, Journal, fingerprint
 from eager_lmeval.lm import EagerLM
 
 PROMPT = Prompt(0, "some_task", "context", [5, 6])
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
+NATS = st.floats(0, 20)
 
 
 def some_tree() -> Tree:
     root = Sequence((0,), [3], copies=3, weight=0.75, text="a\u2028b", entropies=[0.1, 1 / 3, 0.0], logprob=-2.5)
+    root.entropy_sum = 0.1
     child = root.fork((0, 1, 2), token=2, entropy=1 / 3, logprob=-0.1)
     root.tokens += [1, 0]
+    root.entropy_sum += 1 / 3
     child.tokens.append(0)
+    child.entropies.append(0.25)
+    child.entropy_sum += 0.25
     root.finish = "stop"
     child.copies, child.weight = 1, 0.25
-    child.finish, child.text, child.answer_at = "length", "ä\n\r", None
+    child.finish, child.text, child.answer_at, child.answer_from = "length", "ä\n\r", None, None
     return Tree(PROMPT, [root, child], prefill_tokens=2)
 
 
 def read_all(folder: Path, *keys: str) -> dict[str, Any]:
     journal = Journal(folder)
-    read = journal.read(journal.files(), set(keys))
+    read = journal.read(journal.files(), set(keys), vocabulary=40)
     journal.close()
     return read
 
@@ -69,9 +75,10 @@ def test_what_was_appended_is_read_again_to_the_last_digit(folder):
 
 
 @settings(deadline=None)  # every example syncs a disk
-@given(numbers=st.lists(FINITE, min_size=1, max_size=4), text=st.text(st.characters(exclude_categories=["Cs"])))
+@given(numbers=st.lists(NATS, min_size=1, max_size=4), text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_floats_and_texts_survive_the_file(tmp_path_factory, numbers, text):
-    root = Sequence((0,), [0] * len(numbers), finish="stop", text=text, entropies=numbers, logprob=numbers[0])
+    root = Sequence((0,), [0] * len(numbers), finish="stop", text=text, entropies=numbers, logprob=-numbers[0])
+    root.entropy_sum = math.fsum(numbers)
     folder = tmp_path_factory.mktemp("journal")
     journal = Journal(folder)
     journal.append("key", "tree", {}, Tree(PROMPT, [root]))
@@ -103,7 +110,7 @@ def test_a_damaged_line_in_the_middle_loses_that_line_alone(folder, caplog, dama
     only_file(folder).write_bytes(whole[:middle] + damage + whole[middle:])
     assert set(read_all(folder, "first", "second", "third")) == {"first", "third"}
     (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert "cannot be read; what it held is generated again" in warning
+    assert "the checksum does not fit); what it held is generated again" in warning
 
 
 def test_a_digit_that_flipped_is_noticed(folder):
@@ -166,6 +173,29 @@ def in_second(**fields: Any) -> Callable[[Any], Any]:
         in_second(finish="end"),
         in_second(weight=7.0),
         in_second(path=[]),
+        in_second(tokens=[-2, 0]),
+        in_second(tokens=[2, 40]),  # beyond the vocabulary
+        in_second(tokens=[2.0, 0]),
+        in_second(tokens=[2, False]),
+        in_second(copies=-1, weight=-0.5),
+        in_second(copies=2),
+        in_second(weight=0.5),
+        in_second(answer_at=4, answer_from=1),
+        in_second(answer_at=-1, answer_from=1),
+        in_second(answer_from=3),
+        in_second(entropies=[0.25, 0.1]),
+        in_second(entropies=[-1.0]),
+        in_second(entropy_sum=3.0),
+        in_second(branch_entropy=0.5),
+        in_second(likeliest=[[1, 0.5, 0.2]] * 2),
+        in_second(likeliest=[[2, 0.2, 0.5]]),
+        in_second(logprob=1.0),
+        in_second(finish="cut"),
+        in_second(start=0),
+        lambda data: data | {"sequences": [one | {"copies": 5 - 10 * n} for n, one in enumerate(data["sequences"])]},
+        lambda data: data | {"prefill_tokens": -1},
+        lambda data: data | {"part": "race"},
+        lambda data: data | {"part": "anything"},
     ],
 )
 def test_a_record_of_the_wrong_shape_and_the_right_checksum_is_left_alone(folder, caplog, change):
@@ -174,8 +204,11 @@ def test_a_record_of_the_wrong_shape_and_the_right_checksum_is_left_alone(folder
     only_file(folder).write_bytes(b"".join(lines))
     found = read_all(folder, "first", "second", "third")
     assert set(found) == {"first", "third"}
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert [line.partition("jsonl: ")[2] for line in said] == ["line 3 cannot be read; what it held is generated again"]
+    said = [record.message.partition("jsonl: ")[2] for record in caplog.records if record.levelname == "WARNING"]
+    (reason,) = [
+        re.fullmatch(r"line 3 cannot be read \((.+)\); what it held is generated again", line) for line in said
+    ]
+    assert reason, said
 
 
 @pytest.mark.parametrize("line", [b"[]", b"5", b'"x"', b"[" * 10_000, b"{}"])

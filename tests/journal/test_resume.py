@@ -165,7 +165,7 @@ def test_a_folder_that_other_machines_do_not_share_is_named(tmp_path):
         board = Gathering(store, rank, 2)
         board.exchanges = itertools.count()
         with pytest.raises(UsageError) as caught:
-            open_for_pools(Journal(tmp_path / str(rank), rank), [], [], board)
+            open_for_pools(Journal(tmp_path / str(rank), rank), [], [], board, vocabulary=40)
         return str(caught.value)
 
     with ThreadPoolExecutor(2) as pool:

@@ -190,9 +190,10 @@ def test_trees_whose_sequences_count_copies_are_read_by_all(whole: Path, run: Pa
 
     def as_format_2(tree: dict[str, Any]) -> dict[str, Any]:
         for sequence in tree["sequences"]:
-            sequence["copies"] = 1
+            of_root = [one for one in tree["sequences"] if one["path"][0] == sequence["path"][0]]
+            sequence["copies"] = tree["max_sequences"] // len(of_root)
             if sequence["branch_at"] is not None:
-                sequence["path"] = [*sequence["path"], 50]
+                sequence["path"] = [*sequence["path"], sequence["token_ids"][0]]
         return tree | {"format": 2}
 
     with_trees(run, as_format_2)
@@ -200,23 +201,35 @@ def test_trees_whose_sequences_count_copies_are_read_by_all(whole: Path, run: Pa
         assert status_and_error(*command) == (0, []), command
 
 
+def with_child(tree: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {**tree, "sequences": [*tree["sequences"][:-1], {**tree["sequences"][-1], **fields}]}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda tree: tree | {"sequences": []}, "sequences: list should have at least 1 item"),
         (lambda tree: {**tree, "sequences": [{**tree["sequences"][0], "weight": None}]}, "sequences.0.weight"),
-        (lambda tree: {**tree, "sequences": tree["sequences"][:1], "num_sequences": 2}, "holds 1 of 2 sequences"),
-        (lambda tree: {**tree, "sequences": [tree["sequences"][0]] * 2}, "two sequences of the tree have the path"),
-        (
-            lambda tree: {**tree, "sequences": [{**tree["sequences"][0], "branch_at": 3, "branch_entropy": 1.0}]},
-            "comes from no sequence before it",
-        ),
+        (lambda tree: tree | {"num_sequences": 9}, "says num_sequences=9, and its sequences 2"),
+        (lambda tree: tree | {"tokens": 1}, "says tokens=1, and its sequences 11"),
+        (lambda tree: {**tree, "sequences": [tree["sequences"][0]] * 2}, "two sequences with one path"),
+        (lambda tree: {**tree, "sequences": tree["sequences"][::-1]}, "comes from no sequence before it"),
+        (lambda tree: with_child(tree, token_ids=[-1, 2]), "token_ids.0: input should be greater than or equal to 0"),
+        (lambda tree: with_child(tree, token_ids=[50.0, 2]), "token_ids.0: input should be a valid integer"),
+        (lambda tree: with_child(tree, token_ids=[50, True]), "token_ids.1: input should be a valid integer"),
+        (lambda tree: with_child(tree, token_ids=[50]), "and 1 of its own"),
+        (lambda tree: with_child(tree, answer_at=99), "an answer at 99 of a text of 9 characters"),
+        (lambda tree: with_child(tree, answer_at=-1), "answer_at"),
+        (lambda tree: with_child(tree, weight=0.25), "the weights of root 0 sum to 0.75"),
+        (lambda tree: with_child(tree, copies=1), "does not say it left its parent"),
+        (lambda tree: with_child(tree, copies=-5), "copies"),
     ],
 )
 def test_what_is_wrong_with_a_tree_is_said_with_its_line(
     whole: Path, run: Path, change: Callable[[dict[str, Any]], dict[str, Any]], said: str
 ) -> None:
-    with_trees(run, change)
+    trees = iter([change(TREES[0]), *TREES[1:]])
+    with_trees(run, lambda _: next(trees))
     for command in commands_on(run, whole):
         status, (line,) = status_and_error(*command)
         assert status == 2

@@ -103,16 +103,23 @@ def tree_record(
     """A tree of one-character tokens: sequence s of ``forks`` left ``forks[s][0]`` at token ``forks[s][1]``."""
     forks = forks or {}
     paths: list[list[int]] = []
+    nats: list[list[float]] = []
+    roots = [place for place in range(len(texts)) if place not in forks]
+    of_root: list[int] = []
     sequences = []
     for place, text in enumerate(texts):
         parent, at = forks.get(place, (None, None))
-        paths.append([place] if parent is None else [*paths[parent], at])
+        paths.append([roots.index(place)] if parent is None else [*paths[parent], at])
+        of_root.append(paths[-1][0])
         end = text.rfind("</think>")
         own = text[at or 0 :]
         entropies = [(7 * index) % 11 / 5 for index in range(len(own) - (at is not None))]
+        for fork_of, fork_at in forks.values():
+            if fork_of == place:
+                entropies[fork_at - (0 if at is None else at + 1)] = 1.5
+        nats.append(entropies if parent is None else [*nats[parent][: at + 1], *entropies])
         first = 0 if at is None else at + 1
         likeliest = [[first + index, 0.5, 0.25] for index, entropy in enumerate(entropies) if entropy]
-        likeliest = likeliest if at is None else [[at, 0.5, 0.25], *likeliest]
         sequences.append(
             {
                 "path": paths[-1],
@@ -121,10 +128,9 @@ def tree_record(
                 "finish": finish,
                 "num_tokens": len(text),
                 "branch_at": at,
-                "branch_entropy": None if at is None else 1.5,
+                "branch_entropy": None if at is None else nats[-1][at],
                 "branch_logprob": None if at is None else -1.0,
-                "weight": 1 / len(texts),
-                "mean_entropy": 0.25,
+                "mean_entropy": sum(nats[-1]) / len(nats[-1]),
                 "logprob": -1.0,
                 "token_ids": [ord(character) for character in own],
                 "token_chars": [1] * len(own),
@@ -132,12 +138,14 @@ def tree_record(
                 "likeliest": likeliest,
             }
         )
+    for sequence, root in zip(sequences, of_root, strict=True):
+        sequence["weight"] = 1 / len(roots) / of_root.count(root)
     return {
         "format": 1,
         "num_sequences": len(texts),
         "num_branches": len(forks),
         "num_roots": len(texts) - len(forks),
-        "tokens": sum(map(len, texts)),
+        "tokens": sum(len(sequence["token_ids"]) for sequence in sequences),
         "sequences": sequences,
         "labels_used": False,
         "scoring": {"ks": [], "tie": "mean", "truncated_votes": False},

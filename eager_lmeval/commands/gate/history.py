@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
 from typing_extensions import Self
 
-from eager_lmeval.errors import UsageError
+from eager_lmeval.errors import UsageError, problem
 from eager_lmeval.runs.documents import Columns, Key, columns
 from eager_lmeval.runs.results import Results
 from eager_lmeval.runs.run import Run, find_run
-from eager_lmeval.runs.samples import Count, Finite, problem
+from eager_lmeval.runs.samples import Count, Finite
 
 __all__ = ["FORMAT", "Entry", "History", "Mark", "Recorded", "append", "read_history", "record", "run_id"]
 

@@ -74,6 +74,10 @@ class ModelRunner:
         return device
 
     @property
+    def vocabulary(self) -> int:
+        return int(text_config(self._model).vocab_size)
+
+    @property
     def slots(self) -> Counter[int]:
         return self._slots.slots
 
