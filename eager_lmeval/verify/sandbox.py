@@ -16,14 +16,14 @@ from typing import IO, Any, NamedTuple
 
 import eager_lmeval
 from eager_lmeval.errors import UsageError
-from eager_lmeval.verify.jail.bubblewrap import NOT_INSTALLED, bubblewrap_command, bubblewrap_refusal
+from eager_lmeval.verify.jail.bubblewrap import bubblewrap_command, bubblewrap_refusal
 from eager_lmeval.verify.jail.identity import Limits
 from eager_lmeval.verify.jail.supervisor import UNREADABLE
 
 __all__ = ["ISOLATIONS", "Limits", "Outcome", "run_in_jail"]
 
-ISOLATIONS = ("auto", "bubblewrap", "namespaces", "limits")
-"""What keeps a program in: bubblewrap's namespaces, our own, or none, with limits and a filter of system calls alone.
+ISOLATIONS = ("auto", "bubblewrap", "limits")
+"""What keeps a program in: bubblewrap's namespaces, or none, with limits and filters of system calls and files alone.
 ``auto`` is the first of them that works here."""
 
 _START_S = 10.0
@@ -65,13 +65,13 @@ def run_in_jail(
 
     Never raises for what the program does, and returns after the wall time and a few seconds at the latest.
     ``python`` runs both sides. UsageError where the machine refuses the ``isolation`` asked for by name, and where it
-    has no namespaces and the interpreter cannot be used by the user that the program would run as.
+    has no bubblewrap and the interpreter cannot be used by the user that the program would run as.
     """
     limits = limits or Limits()
-    refusal = bubblewrap_refusal() if isolation in {"auto", "bubblewrap"} else NOT_INSTALLED
+    refusal = bubblewrap_refusal() if isolation in {"auto", "bubblewrap"} else "not asked for"
     if isolation == "bubblewrap" and refusal:
         raise UsageError(f"verifier=code: isolation=bubblewrap, but {refusal}; accepted: {', '.join(ISOLATIONS)}")
-    chosen = isolation if isolation != "auto" else "namespaces" if refusal else "bubblewrap"
+    chosen = "limits" if refusal else "bubblewrap"
     place = tempfile.mkdtemp(prefix="eager-program-")
     try:
         with tempfile.TemporaryFile() as program_file, tempfile.TemporaryFile() as tests_file:
@@ -81,7 +81,7 @@ def run_in_jail(
     finally:
         with contextlib.suppress(RecursionError):  # folders in folders: a few of them are left to the system's cleaning
             shutil.rmtree(place, ignore_errors=True)
-    return _judge(lines, limits, isolation, chosen, refusal)
+    return _judge(lines, limits, chosen, refusal)
 
 
 def _write(file: IO[bytes], job: dict[str, str]) -> None:
@@ -108,7 +108,7 @@ def _run(
     root = str(Path(eager_lmeval.__file__).resolve().parent.parent)
     rooms = bubblewrap_command(limits.disk_bytes) if isolation == "bubblewrap" else []
     try:
-        keeper = subprocess.Popen(
+        supervisor = subprocess.Popen(
             [*rooms, python, "-I", "-B", "-c", _BOOT.format(root=root), json.dumps(job)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -125,10 +125,10 @@ def _run(
         os.close(leash_end)  # whatever happened, nothing outlives this
         os.close(report)
     try:
-        keeper.wait(_START_S)
+        supervisor.wait(_START_S)
     except subprocess.TimeoutExpired:
-        keeper.kill()
-        keeper.wait()
+        supervisor.kill()
+        supervisor.wait()
     return lines
 
 
@@ -143,22 +143,16 @@ def _read_report(report: int, limit_s: float) -> list[dict[str, Any]]:
     return [json.loads(line) for line in received.splitlines()]
 
 
-def _judge(lines: list[dict[str, Any]], limits: Limits, asked: str, chosen: str, refusal: str) -> Outcome:
-    """One verdict of the tests and, after it, the keeper's word that they ended the run: anything else is no pass."""
+def _judge(lines: list[dict[str, Any]], limits: Limits, isolation: str, refusal: str) -> Outcome:
+    """One verdict of the tests and, after it, the supervisor's word that they ended it: all else is no pass."""
     end = lines[-1] if lines and "ended" in lines[-1] else None
     if end is None:
-        return Outcome(False, False, "the keeper died", isolation="")
-    if asked == "namespaces" and end["refusal"]:
-        raise UsageError(
-            f"verifier=code: isolation=namespaces, but the machine refuses them ({end['refusal']}); "
-            f"accepted: {', '.join(ISOLATIONS)}"
-        )
+        return Outcome(False, False, "the supervisor died", isolation="")
     if end["ended"].startswith(UNREADABLE):
         raise UsageError(
-            f"verifier=code: no namespaces here ({end['refusal']}), so programs would run as an unused user, and "
-            f"{end['ended']}; allow namespaces, run as an ordinary user, or use an interpreter that all may read"
+            f"verifier=code: no namespaces here ({refusal}), so programs would run as an unused user, and "
+            f"{end['ended']}; install bubblewrap, run as an ordinary user, or use an interpreter that all may read"
         )
-    isolation = "limits" if end["refusal"] else chosen
     said = f"isolation: {isolation}{_gaps(end, refusal)}"
     if end["ended"] in {"wall time", "processor time", "memory", "number of files"}:
         bound = {"wall time": f"{limits.wall_s:g} s", "processor time": f"{limits.cpu_s} s"}.get(end["ended"], "")
@@ -172,9 +166,9 @@ def _judge(lines: list[dict[str, Any]], limits: Limits, asked: str, chosen: str,
 
 def _gaps(end: dict[str, Any], refusal: str) -> str:
     """What of the isolation is missing, in words, for the note."""
-    gaps = [] if refusal in {"", NOT_INSTALLED} else [refusal]
-    if end["refusal"]:
-        gaps.append(f"no namespaces ({end['refusal']})")
+    gaps = []
+    if refusal:
+        gaps.append(f"no namespaces ({refusal})")
         if not end["separate_user"]:
             gaps.append("run as the caller's own user")
         if end["reachable"]:

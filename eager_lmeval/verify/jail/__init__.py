@@ -2,7 +2,7 @@ r"""Runs a program that nobody has read against tests that it must not see.
 
 ::
 
-    caller ── leash, report ──> keeper (process 1 of its own namespaces: limits, clock, memory)
+    caller ── leash, report ──> supervisor (process 1 of its own namespaces: limits, clock, memory)
                                   ├── tests    exec the dataset's test; `candidate` is a stand-in that asks ──┐
                                   └── program  exec the text's program; answers calls  <── socket pair ───────┘
 
@@ -17,10 +17,10 @@ rewritten files change nothing. The verdict travels in a pipe that the program h
 it is read only if the tests ran to their end, called the program at least once, every call was answered, and no limit
 was reached. What a program can do is return the right values.
 
-**What a program can reach.** With namespaces, bubblewrap's or our own: a network without interfaces; a root file system
+**What a program can reach.** In bubblewrap's namespaces: a network without interfaces; a root file system
 of a few read-only system folders, this interpreter and one small in-memory folder; only the processes of its own run,
-which the kernel kills together when the keeper ends. In every case: a new minimal environment, an unused user number
-where the caller is root, no capabilities, no new privileges, no system call that makes memory outside processes,
+which the kernel kills together when the supervisor ends. In every case: a new minimal environment, an unused user
+number where the caller is root, no capabilities, no new privileges, no system call that makes memory outside processes,
 sockets or namespaces (`syscalls`), no files but those (`files`), limits on processor time, wall time, address space,
 resident memory of all its processes together, processes, file size, open files, and output that goes nowhere.
 

@@ -1,4 +1,4 @@
-"""The rooms as bubblewrap builds them, where it is installed: the same root and the same namespaces as `rooms`."""
+"""The namespaces and the root that bubblewrap builds, where it is installed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eager_lmeval.verify.jail.namespaces import DEVICES, WORK, visible_paths
+from eager_lmeval.verify.jail.files import DEVICES, WORK, visible_paths
 
-__all__ = ["NOT_INSTALLED", "bubblewrap_command", "bubblewrap_refusal"]
+__all__ = ["bubblewrap_command", "bubblewrap_refusal"]
 
-NOT_INSTALLED = "bubblewrap is not installed"
 _PROBE_S = 20.0
 _PACKAGE = Path(__file__).resolve().parent.parent.parent
 _ALWAYS = (
@@ -22,7 +21,7 @@ _ALWAYS = (
     "--die-with-parent", "--new-session", "--as-pid-1",
 )  # fmt: skip
 _AS_ROOT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_CHOWN")
-"""What the keeper needs to give both sides users of their own."""
+"""What the supervisor needs to give both sides users of their own."""
 _AS_USER = ("--unshare-user", "--disable-userns")
 
 
@@ -45,7 +44,7 @@ def bubblewrap_command(disk_bytes: int) -> list[str]:
 def bubblewrap_refusal() -> str:
     """Why bubblewrap cannot be used here, "" if it can; tried once in a process."""
     if shutil.which("bwrap") is None:
-        return NOT_INSTALLED
+        return "bubblewrap is not installed"
     probe: Sequence[str] = [*bubblewrap_command(1 << 20), sys.executable, "-I", "-S", "-c", ""]
     try:
         done = subprocess.run(

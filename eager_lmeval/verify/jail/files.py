@@ -6,11 +6,17 @@ import contextlib
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterable
 
 from eager_lmeval.verify.jail import kernel
 
-__all__ = ["files_refusal", "restrict_files"]
+__all__ = ["DEVICES", "WORK", "files_refusal", "restrict_files", "visible_paths"]
+
+WORK = "/eager_lmeval-program"
+"""A program's own folder in bubblewrap; nobody keeps an interpreter under this name."""
+DEVICES = ("null", "zero", "full", "random", "urandom")
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION, _PATH_BENEATH = 1, 1
@@ -20,6 +26,13 @@ _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 """All rights to files that a version of Landlock knows."""
 _SCOPED_SINCE, _SIGNALS_AND_SOCKETS = 6, 3
+
+
+def visible_paths(*more: str) -> list[str]:
+    """The paths that a Python program needs, and more, none inside another."""
+    wanted = [*more, *_SYSTEM, sys.base_prefix, sys.prefix, sys.base_exec_prefix, sys.exec_prefix]
+    paths = sorted({os.path.abspath(path) for path in wanted if os.path.exists(path)})
+    return [path for path in paths if not any(path.startswith(other + "/") for other in paths if other != path)]
 
 
 def files_refusal() -> str:

@@ -6,34 +6,14 @@ import ctypes
 import os
 
 __all__ = [
-    "CLONE_ALL",
-    "CLONE_NEWUSER",
-    "MS_BIND",
-    "MS_NODEV",
-    "MS_NOEXEC",
-    "MS_NOSUID",
-    "MS_PRIVATE",
-    "MS_RDONLY",
-    "MS_REC",
-    "MS_REMOUNT",
     "become_subreaper",
     "drop_capabilities",
     "forbid_dumps",
     "forbid_new_privileges",
-    "mount",
-    "pivot_root",
     "prctl",
     "syscall",
-    "unshare",
 ]
 
-CLONE_NEWUSER = 0x10000000
-CLONE_ALL = CLONE_NEWUSER | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
-"""New user, mount, process, network, IPC and host name namespaces."""
-
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
-MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
-_MNT_DETACH = 2
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER = 4, 38, 36
 _CAPABILITY_VERSION = 0x20080522
 
@@ -44,23 +24,6 @@ def _call(name: str, *arguments: object) -> None:
     if getattr(_libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
-
-
-def unshare(flags: int) -> None:
-    _call("unshare", ctypes.c_int(flags))
-
-
-def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    texts = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]
-    _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
-
-
-def pivot_root(new_root: str) -> None:
-    """Makes a mount the root and takes the old one away."""
-    os.chdir(new_root)
-    _call("pivot_root", b".", b".")  # the old root now lies over the new one
-    _call("umount2", b".", ctypes.c_int(_MNT_DETACH))
-    os.chdir("/")
 
 
 def forbid_dumps() -> None:

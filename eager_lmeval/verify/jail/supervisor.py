@@ -1,8 +1,8 @@
-"""The process that stands between a run and its caller: builds the rooms, starts both sides, watches, ends everything.
+"""The process that stands between a run and its caller: starts both sides, watches, ends everything.
 
 Started as ``python -I`` with one JSON argument. Who owns what:
 
-| descriptor | tests | program | keeper |
+| descriptor | tests | program | supervisor |
 | --- | --- | --- | --- |
 | report (write end) | verdict | closed first | how the run ended, last line |
 | tests, program (job files) | reads tests | reads program | closed once both sides are started |
@@ -19,15 +19,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from eager_lmeval.verify.jail import kernel
-from eager_lmeval.verify.jail.files import files_refusal, restrict_files
+from eager_lmeval.verify.jail.files import DEVICES, WORK, files_refusal, restrict_files, visible_paths
 from eager_lmeval.verify.jail.identity import Identity, Limits, choose_identity, confine
 from eager_lmeval.verify.jail.memory import held_by_process
-from eager_lmeval.verify.jail.namespaces import DEVICES, MAX_FILES, WORK, build_root, map_users, visible_paths
 from eager_lmeval.verify.jail.sides import run_program, run_tests
 from eager_lmeval.verify.jail.syscalls import filter_system_calls
 
@@ -36,6 +34,8 @@ __all__ = ["UNREADABLE", "main"]
 UNREADABLE = "other users cannot read the interpreter in"
 
 _POLL_S = 0.02
+_MAX_FILES = 10_000
+"""Files and folders of a run, for each of which the kernel keeps memory beside what is in it."""
 _TESTS_MEMORY_FACTOR = 4
 _HUNT_S = 5.0
 _NEARLY = 0.9
@@ -47,19 +47,16 @@ _LAST_WORDS_S = 1.0
 def main() -> NoReturn:
     job = json.loads(sys.argv[1])
     limits, identity = Limits(**job["limits"]), choose_identity()
-    refusal = "not asked for"
     if job["isolation"] == "bubblewrap":
         if identity.separate:
             os.chown(WORK, identity.users[0], identity.groups[0])
         _be_process_one(job, limits, identity)
-    if job["isolation"] == "namespaces":
-        refusal = _enter_rooms(job, limits, identity)
     kernel.become_subreaper()
     kernel.forbid_dumps()
     if identity.separate:
         os.chown(job["place"], identity.users[0], identity.groups[0])
         os.chmod(job["place"], 0o700)
-    watch = _Watch(job, limits, identity, job["place"], refusal)
+    watch = _Watch(job, limits, identity, job["place"])
     if identity.separate and not _can_read_interpreter(identity):
         watch.refuse(f"{UNREADABLE} {sys.base_prefix}")
     watch.run()
@@ -68,80 +65,23 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _enter_rooms(job: dict[str, Any], limits: Limits, identity: Identity) -> str:
-    """Runs the whole thing in namespaces and exits; returns, with the reason, only where the machine refuses them."""
-    steps, mapped = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(steps[0])
-        os.close(mapped[1])
-        _exit_on_error(lambda: _in_namespaces(job, limits, identity, steps[1], mapped[0]), steps[1])
-    os.close(steps[1])
-    os.close(mapped[0])
-    refusal = ""
-    if os.read(steps[0], 200) == b"unshared":
-        try:
-            map_users(child, identity)
-            os.write(mapped[1], b"go")
-        except OSError as error:
-            refusal = f"user map: {error.strerror}"
-            os.close(mapped[1])
-        step = os.read(steps[0], 200)
-        if step == b"built":
-            os.waitpid(child, 0)
-            os._exit(0)
-        refusal = refusal or step.decode(errors="replace")
-    os.waitpid(child, 0)
-    return refusal or "unshare refused"
-
-
-def _in_namespaces(job: dict[str, Any], limits: Limits, identity: Identity, steps: int, mapped: int) -> None:
-    kernel.unshare(kernel.CLONE_ALL)
-    os.write(steps, b"unshared")
-    if os.read(mapped, 2) != b"go":
-        os._exit(1)
-    first = os.fork()
-    if first:
-        os.close(job["leash_fd"])
-        os.waitpid(first, 0)
-        os._exit(0)
-
-    def process_one() -> None:
-        build_root(job["place"], limits.disk_bytes, identity)
-        os.write(steps, b"built")
-        os.close(steps)
-        _be_process_one(job, limits, identity)
-
-    _exit_on_error(process_one, steps)
-
-
 def _be_process_one(job: dict[str, Any], limits: Limits, identity: Identity) -> NoReturn:
     kernel.forbid_dumps()
-    watch = _Watch(job, limits, identity, WORK, "")
+    watch = _Watch(job, limits, identity, WORK)
     watch.run()
     watch.report()
     os._exit(0)  # and with process 1 the kernel ends all others
 
 
-def _exit_on_error(step: Callable[[], None], steps: int) -> NoReturn:
-    try:
-        step()
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.write(steps, f"{type(error).__name__}: {error}"[:200].encode())
-    os._exit(1)
-
-
 class _Watch:
     """One run from the start of both sides to its end."""
 
-    def __init__(self, job: dict[str, Any], limits: Limits, identity: Identity, work: str, refusal: str) -> None:
+    def __init__(self, job: dict[str, Any], limits: Limits, identity: Identity, work: str) -> None:
         self._job = job
         self._limits = limits
         self._identity = identity
         self._work = work
         self._work_fd = os.open(work, os.O_PATH)  # the program may take the name away
-        self._refusal = refusal
         self._ended = ""
         self._unfiltered = self._reachable = ""
         self._program_ended = False
@@ -174,11 +114,11 @@ class _Watch:
             self._reap(tests, program)
 
     def _too_many_files(self) -> bool:
-        """Only in namespaces, where the place is a file system of its own; bubblewrap cannot limit it there."""
-        if self._refusal:
+        """Only in bubblewrap: there the place is a file system of its own, which bubblewrap limits in bytes alone."""
+        if self._work != WORK:
             return False
         place = os.fstatvfs(self._work_fd)
-        return place.f_files - place.f_ffree > MAX_FILES
+        return place.f_files - place.f_ffree > _MAX_FILES
 
     def _reap(self, tests: int, program: int) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -236,7 +176,6 @@ class _Watch:
     def report(self) -> None:
         line = {
             "ended": "processor time" if self._out_of_cpu else self._ended,
-            "refusal": self._refusal,
             "unfiltered": self._unfiltered,
             "reachable": self._reachable,
             "separate_user": self._identity.separate,

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machines import NAMESPACES, Machine, Run, new_place, processes_of, run_driver, usable, wait_until
+from machines import BUBBLEWRAP, LIMITS_ONLY, Machine, Run, new_place, processes_of, run_driver, usable, wait_until
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # the jail is made of Linux
 
 
 @pytest.fixture
 def machine() -> Machine:
-    return NAMESPACES
+    return BUBBLEWRAP if usable(BUBBLEWRAP) else LIMITS_ONLY
 
 
 @pytest.fixture

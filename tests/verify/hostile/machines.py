@@ -43,16 +43,12 @@ class Machine(NamedTuple):
     python: str = sys.executable
 
 
-NAMESPACES = Machine("namespaces")
 LIMITS_ONLY = Machine("limits")
-ORDINARY_USER = Machine("namespaces", user=12345)
 BUBBLEWRAP = Machine("bubblewrap")
 BUBBLEWRAP_USER = Machine("bubblewrap", user=12345)
 BARE = Machine("limits", user=12345)
 """No namespaces and no user of its own: limits hold, but the program can do what the caller can."""
 _ROOMS = {
-    "namespaces": NAMESPACES,
-    "ordinary user": ORDINARY_USER,
     "bubblewrap": BUBBLEWRAP,
     "bubblewrap, ordinary user": BUBBLEWRAP_USER,
 }
@@ -70,7 +66,7 @@ bare_too = _on(_ROOMS | {"limits only": LIMITS_ONLY, "bare": BARE})
 @functools.cache
 def usable(machine: Machine) -> Machine | None:
     """The set-up with an interpreter that it can use; None where this machine cannot do it."""
-    if os.geteuid() != 0 and machine not in {NAMESPACES, BUBBLEWRAP}:
+    if os.geteuid() != 0 and machine != BUBBLEWRAP:
         return None  # only root can become an ordinary user, or give a program a user of its own
     if machine.isolation == "bubblewrap" and find_program("bubblewrap", "bwrap") is None:
         return None

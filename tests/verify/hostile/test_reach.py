@@ -7,7 +7,7 @@ from pathlib import Path
 
 from machines import SECRET, Run, bare_too, everywhere, in_namespaces
 
-from eager_lmeval.verify.jail.namespaces import WORK
+from eager_lmeval.verify.jail.files import WORK
 
 
 @bare_too
