@@ -23,6 +23,7 @@ from machines import (
     Run,
     bare_too,
     environment,
+    in_namespaces,
     processes_of,
     wait_until,
 )
@@ -158,6 +159,7 @@ def add():
     assert run(writes, "def check(candidate):\n    assert 0 < candidate() <= 1 << 20\n").passed
 
 
+@in_namespaces
 def test_many_files_end_at_the_size_of_the_disk(run: Run) -> None:
     writes = """
 def add():
