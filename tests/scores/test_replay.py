@@ -60,6 +60,7 @@ def test_the_script_reads_recorded_answers_packed_or_not(tmp_path: Path, capsys:
 def tree(texts: list[str], **more: Any) -> dict[str, Any]:
     sequences = [
         {"path": [root], "text": text, "answer_at": 0, "weight": 1 / len(texts), "num_tokens": 5, "branch_at": None}
+        | {"finish": "stop"}
         for root, text in enumerate(texts)
     ]
     count = len(texts)
