@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import tiny_model
-from transformers import AutoModelForCausalLM, DiffLlamaConfig, FalconConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, DiffLlamaConfig, DogeConfig, FalconConfig, PreTrainedModel
 
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.engine import runner as runners
@@ -96,6 +96,7 @@ SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_atten
 UNLIKE = {
     "does not look up the attention of all its layers": FalconConfig(**SMALL, alibi=False),
     "changes keys and values after they were cached": DiffLlamaConfig(**SMALL, intermediate_size=48),
+    "makes masks of its own": DogeConfig(**SMALL, intermediate_size=48),  # of the values that are cached
 }
 
 
@@ -105,6 +106,9 @@ def test_a_model_whose_attention_reads_other_things_than_slots_takes_a_pass_a_cl
 ) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(UNLIKE[reason], attn_implementation="sdpa").eval()
+    for name, weight in model.named_parameters():
+        if name.endswith(".A"):  # how much its mask heeds them: not at all, as it is made
+            torch.nn.init.normal_(weight)
     monkeypatch.setattr(type(model), "_supports_attention_backend", True)
     in_one_class = decoded(model)
     assert not caplog.messages

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from oracle import Leaf, Oracle, OraclePool, Settings
-from scripted import NumberTokenizer, sampling_of
-from tiny_models import NAMES, VOCAB, WINDOW, tiny_model
+from against_oracle import (
+    END_OF_THINKING,
+    PROMPT_LENGTHS,
+    assert_same,
+    assert_same_sequence,
+    by_engine,
+    by_oracle,
+    prompts,
+)
+from tiny_models import NAMES, tiny_model
 
-from eager_lmeval.algorithm.options import Options, resolve
-from eager_lmeval.algorithm.tree import Prompt
-from eager_lmeval.algorithm.tree import Sequence as Grown
+from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.engine import runner
-from eager_lmeval.engine.loop import Engine
-from eager_lmeval.engine.text import TextStopper, Thinking
-from eager_lmeval.engine.transformers.runner import ModelRunner
-from eager_lmeval.pools.run import PoolResult, grow_pool
-
-TASK = "demo"
-EOS = frozenset({0, 7, 13, 21})
-END_OF_THINKING = 5
-PROMPT_LENGTHS = (3, 1, 11, 2 * WINDOW, 5)
 
 SAMPLED = {"temperature": 0.8, "max_gen_toks": 16, "seed": 7}
 SAMPLED |= {"branching": "top2", "max_sequences": 4, "entropy_threshold": 2.2}
@@ -54,99 +48,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def prompts(options: Options) -> list[Prompt]:
-    choose = random.Random(1)
-    return [
-        Prompt(
-            index,
-            TASK,
-            f"prompt {index}",
-            [choose.randrange(VOCAB) for _ in range(length)],
-            index,
-            options.max_gen_toks,
-        )
-        for index, length in enumerate(PROMPT_LENGTHS)
-    ]
-
-
-def correct(sequences: list[list[int]]) -> bool:
-    """Stands for a verifier: right is what has a token sum divisible by 5."""
-    return any(sum(tokens) % 5 == 0 for tokens in sequences)
-
-
-def answer(tokens: list[int]) -> int | None:
-    """Stands for a verifier's classes; every fourth sequence or so has no answer."""
-    return sum(tokens) % 4 or None
-
-
-def classify(texts: Sequence[str | None]) -> list[int | None]:
-    return [None if text is None else answer([int(number) for number in text.split()]) for text in texts]
-
-
-def by_engine(model: str, options: Options, of: list[Prompt], max_rows: int) -> tuple[PoolResult, Engine]:
-    thinking = Thinking("</think>", (END_OF_THINKING,)) if options.think_end_token == END_OF_THINKING else None
-    stopper = TextStopper(NumberTokenizer(), EOS, thinking=thinking)
-    engine = Engine(ModelRunner(tiny_model(model)), stopper, sampling_of(options), options.seed, max_rows)
-    judge = lambda tree: correct([sequence.tokens for sequence in tree.sequences])  # noqa: E731 - the judge, named
-    return grow_pool(of, options, engine, judge, classify=classify), engine
-
-
-KNOWN: dict[str, dict[tuple[int, ...], list[float]]] = {}
-
-
-def by_oracle(model: str, options: Options) -> OraclePool:
-    settings = Settings(
-        strategy=options.strategy,
-        max_sequences=options.max_sequences,
-        entropy_threshold=options.entropy_threshold,
-        max_tokens=options.max_gen_toks,
-        extra_cap=options.extra_cap_sequences,
-        seed=options.seed,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        entropy_of=options.entropy_of,
-        count=options.count,
-        branch_window=options.branch_window,
-        dynamic_percentile=options.dynamic_percentile,
-        think_gate=options.think_gate,
-        think_end=END_OF_THINKING if options.think_end_token == END_OF_THINKING else None,
-        threshold_decay=options.threshold_decay,
-        branching=options.branching,
-        fan_out=options.fan_out,
-        first_lanes=options.first_lanes,
-        settled_at=options.settled_at,
-        eos=EOS,
-    )
-    pool = [(prompt.context, prompt.token_ids) for prompt in prompts(options)]
-    return Oracle(tiny_model(model), TASK, settings, KNOWN.setdefault(model, {})).pool(pool, correct, answer)
-
-
-def assert_same_sequence(sequence: Grown, leaf: Leaf) -> None:
-    assert sequence.path == leaf.path
-    assert sequence.tokens == leaf.tokens
-    assert (sequence.branch_at, sequence.finish) == (leaf.branch_at, leaf.finish)
-    if leaf.copies is not None:
-        assert sequence.copies == leaf.copies
-    assert sequence.weight == pytest.approx(leaf.weight, rel=1e-4)
-    assert sequence.entropies == pytest.approx(leaf.entropies, abs=1e-4)
-    assert sequence.branch_entropy == (None if leaf.branch_at is None else pytest.approx(leaf.branch_entropy, abs=1e-4))
-    if sequence.finish != "cut":  # whose sum would depend on how far ahead it ran
-        assert sequence.logprob == pytest.approx(leaf.logprob, abs=1e-3)
-
-
-def assert_same(result: PoolResult, expected: OraclePool) -> None:
-    for tree, oracle_tree in zip(result.trees, expected.trees, strict=True):
-        for sequence, leaf in zip(tree.sequences, oracle_tree.leaves, strict=True):
-            assert_same_sequence(sequence, leaf)
-    ledger = result.ledger
-    assert ledger.surplus == expected.surplus
-    assert ledger.eligible == len(expected.eligible)
-    assert ledger.grants == {place: n for place, n in expected.grants.items() if n}
-    ledger.check_balance()
-
-
 ALL = [(model, case) for model in ("qwen3", "gemma3, full and sliding") for case in CASES]
 FEW = [(model, case) for model in NAMES for case in ("adapt", "eager, paper")]
 """What runs always: every case on a model of full attention and on one that mixes, and some on every model."""
@@ -160,10 +61,10 @@ EVERY = [
 @pytest.mark.parametrize(("model", "case"), EVERY)
 def test_engine_grows_the_oracles_trees_whatever_the_rows(model: str, case: str) -> None:
     options = resolve(CASES[case])
-    expected = by_oracle(model, options)
+    expected = by_oracle(tiny_model(model), options)
     few = options.max_sequences if options.branching == "top2" else 2
     for max_rows in (few, 4 * options.max_sequences, 64):
-        result, _ = by_engine(model, options, prompts(options), max_rows)
+        result, _ = by_engine(tiny_model(model), options, prompts(options), max_rows)
         assert_same(result, expected)
 
 
@@ -177,18 +78,18 @@ def test_engine_grows_the_oracles_trees_where_rows_outgrow_their_length_class(
     monkeypatch.setattr(runner, "SHORT", 3)
     monkeypatch.setattr(tiny_model(model).config, "_attn_implementation", attention)
     options = resolve(CASES[case])
-    result, _ = by_engine(model, options, prompts(options), max_rows=options.max_sequences)
-    assert_same(result, by_oracle(model, options))
+    result, _ = by_engine(tiny_model(model), options, prompts(options), max_rows=options.max_sequences)
+    assert_same(result, by_oracle(tiny_model(model), options))
 
 
 @pytest.mark.parametrize("case", ["parallel", "init", "init at temperature 0", "init, systematic"])
 @pytest.mark.parametrize("model", NAMES)
 def test_trees_do_not_depend_on_the_order_of_the_prompts(model: str, case: str) -> None:
     options = resolve(CASES[case])
-    expected = by_oracle(model, options)
+    expected = by_oracle(tiny_model(model), options)
     of = prompts(options)
     for order in ([3, 0, 4, 1, 2], [4, 3, 2, 1, 0]):
-        result, _ = by_engine(model, options, [of[place] for place in order], max_rows=5)
+        result, _ = by_engine(tiny_model(model), options, [of[place] for place in order], max_rows=5)
         for tree, place in zip(result.trees, order, strict=True):
             for sequence, leaf in zip(tree.sequences, expected.trees[place].leaves, strict=True):
                 assert_same_sequence(sequence, leaf)
@@ -197,7 +98,7 @@ def test_trees_do_not_depend_on_the_order_of_the_prompts(model: str, case: str) 
 @pytest.mark.parametrize("model", NAMES)
 def test_init_prefills_exactly_the_prompts(model: str) -> None:
     options = resolve(CASES["init"])
-    result, engine = by_engine(model, options, prompts(options), max_rows=options.max_sequences)
+    result, engine = by_engine(tiny_model(model), options, prompts(options), max_rows=options.max_sequences)
     assert [tree.prefill_tokens for tree in result.trees] == list(PROMPT_LENGTHS)
     assert engine.stats.prefill_tokens == sum(PROMPT_LENGTHS)
     assert engine.stats.parked > 0
@@ -206,16 +107,18 @@ def test_init_prefills_exactly_the_prompts(model: str) -> None:
 def test_stage_2_may_grow_more_sequences_than_there_are_rows() -> None:
     model = "gemma3, full and sliding"
     options = resolve(CASES["adapt"] | {"entropy_threshold": 2.3, "extra_cap": "5M", "top_p": None})
-    expected = by_oracle(model, options)
+    expected = by_oracle(tiny_model(model), options)
     assert max(expected.grants.values()) > 2 * options.max_sequences
-    result, engine = by_engine(model, options, prompts(options), max_rows=options.max_sequences)
+    result, engine = by_engine(tiny_model(model), options, prompts(options), max_rows=options.max_sequences)
     assert_same(result, expected)
     assert engine.stats.rows_offered > options.max_sequences * engine.stats.steps
 
 
 def test_the_cases_reach_what_they_are_for() -> None:
     """Grants to saturated and to unsaturated prompts, later restarts, stops and lengths, forks of forks."""
-    pools = [by_engine("llama", resolve(CASES[case]), prompts(resolve(CASES[case])), 64)[0] for case in CASES]
+    pools = [
+        by_engine(tiny_model("llama"), resolve(CASES[case]), prompts(resolve(CASES[case])), 64)[0] for case in CASES
+    ]
     trees = [tree for pool in pools for tree in pool.trees]
     sequences = [sequence for tree in trees for sequence in tree.sequences]
     assert {sequence.finish for sequence in sequences} == {"stop", "length", "cut"}

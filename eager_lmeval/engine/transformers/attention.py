@@ -4,8 +4,8 @@ transformers looks a model's attention function up by a name. Under the one that
 class; all that a layer does besides is done for all rows at once. vLLM reaches models of transformers in the same way,
 through arguments that models hand on; not all of them do, so here the function finds the slots in a context.
 
-A model may do something to keys and values between its cache and its attention. Then what stands in the slots is not
-what it attends to, and `NotByClass` says so.
+A model may do something to keys and values between its cache and its attention, or make a mask of its own of them. Then
+what stands in the slots is not what it attends to, and `NotByClass` says so.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class PassCache(Cache):
     def take(self, parts: Seq[Part]) -> None:
         """The next forward pass decodes the rows of these parts, in this order."""
         self.parts = list(parts)
+        self.masks: list[Tensor] = []
         self._rows = [torch.arange(len(part.positions), device=part.positions.device) for part in parts]
 
     @property
@@ -90,6 +91,8 @@ class PassCache(Cache):
         """
         if _identities(*self._handed_out.pop(module.layer_idx, ())) != _identities(keys, values):
             raise NotByClass("changes keys and values after they were cached")
+        if mask is None or all(mask.data_ptr() != given.data_ptr() for given in self.masks):
+            raise NotByClass("makes masks of its own")
         sdpa, sizes = ALL_ATTENTION_FUNCTIONS["sdpa"], [len(part.positions) for part in self.parts]
         outputs = [
             sdpa(module, own_query, own_keys, own_values, own_mask[..., : own_keys.shape[2]], **options)[0]
@@ -163,13 +166,15 @@ def can_attend_by_class(model: PreTrainedModel, config: PreTrainedConfig) -> boo
 
 
 @contextmanager
-def attention_by_class(config: PreTrainedConfig, cache: PassCache) -> Iterator[None]:
+def attention_by_class(config: PreTrainedConfig, cache: PassCache, masks: Seq[Tensor]) -> Iterator[None]:
     """Within it, the attention of models with this config is the cache's `PassCache.attend`.
 
+    ``masks`` are those that the model is given: others, made of what stands for keys and values, cannot be used.
     Raises NotByClass where a layer has asked for something else, or not for all that it was given.
     """
     before, token = config._attn_implementation, _decoding.set(cache)
     config._attn_implementation = NAME
+    cache.masks = list(masks)
     cache._handed_out.clear()
     try:
         yield

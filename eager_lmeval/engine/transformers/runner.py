@@ -30,7 +30,12 @@ from eager_lmeval.engine.transformers.attention import (
 )
 from eager_lmeval.engine.transformers.cache import Snapshot
 from eager_lmeval.engine.transformers.classes import SlotClasses
-from eager_lmeval.engine.transformers.support import require_supported, text_config, unwrapped
+from eager_lmeval.engine.transformers.support import (
+    require_supported,
+    take_experts_of_its_dtype,
+    text_config,
+    unwrapped,
+)
 
 __all__ = ["ModelRunner"]
 
@@ -56,6 +61,7 @@ class ModelRunner:
 
     def __init__(self, model: PreTrainedModel, autocast_dtype: torch.dtype | None = None, max_length: int = 0) -> None:
         require_supported(model, max_length)
+        take_experts_of_its_dtype(model)
         self._model = model
         self._autocast_dtype = autocast_dtype
         self._windows = _windows_by_type(text_config(model))
@@ -162,7 +168,8 @@ class ModelRunner:
         mask = self._mask(positions, self._cache.length)
         if len(parts) == 1:
             return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
-        with attention_by_class(text_config(self._model), self._cache):
+        masks = list(mask.values()) if isinstance(mask, dict) else [mask]
+        with attention_by_class(text_config(self._model), self._cache, masks):
             return self._forward(ids[:, None], positions[:, None], mask, self._cache, 1)[:, -1]
 
     def _forward(
