@@ -16,6 +16,7 @@ from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from local_tasks import write_tasks
+from sqlitedict import SqliteDict
 
 from eager_lmeval import paths
 from eager_lmeval.algorithm.options import resolve
@@ -284,6 +285,8 @@ def test_use_cache_never_answers_for_other_options_or_other_repeats(tmp_path):
     assert texts(seed=1) == first
     assert texts(seed=2) != first
     assert texts(seed=1, strategy="parallel") != first
+    with SqliteDict(str(tmp_path / "cache.db")) as kept:
+        assert len(kept) == 0, "nothing is written that would never be found"
 
 
 def test_use_cache_still_holds_loglikelihoods(demo, task_manager, tmp_path, monkeypatch):

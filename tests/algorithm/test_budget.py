@@ -51,6 +51,13 @@ def test_a_balanced_ledger_passes() -> None:
     assert BALANCED.left == 0
 
 
+def test_what_is_left_of_the_surplus_is_what_was_not_spent_though_it_was_granted() -> None:
+    """Copies that were granted and end as one sequence."""
+    ledger = replace(BALANCED, by_copies=True).with_spent(7)
+    ledger.check_balance()
+    assert (ledger.granted, ledger.left, ledger.to_record()["left"]) == (10, 3, 3)
+
+
 @pytest.mark.parametrize(
     ("change", "equation"),
     [

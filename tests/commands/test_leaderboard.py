@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from run_files import OPTIONS, write_run
+from run_files import OPTIONS, results_file, write_run
 
 from eager_lmeval.commands.cli import main
 
@@ -103,6 +104,20 @@ def test_runs_made_otherwise_are_refused_or_marked_in_the_table(
     table = capsys.readouterr().out
     assert "two \\[1\\]" in table
     assert said in table.replace("\\", "")
+
+
+def test_a_chat_template_of_its_own_is_remarked_once_and_not_as_other_prompts_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = DIFFERENT["the prompts of 200 of 200 shared documents are others in the marked row than in one"]
+    runs = [made(tmp_path, "one", 0.5), made(tmp_path, "two", 0.6, **questions)]
+    for run, template in zip(runs, ("a", "b"), strict=True):
+        results = json.loads(results_file(run).read_text())
+        results_file(run).write_text(json.dumps(results | {"chat_template_sha": template}))
+    assert main(["leaderboard", *map(str, runs)]) == 0
+    table = capsys.readouterr().out
+    assert "prompts differ by it" in table
+    assert "shared documents" not in table
 
 
 def test_strategies_may_be_compared_without_a_remark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

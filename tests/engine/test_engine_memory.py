@@ -29,6 +29,7 @@ from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine import intake
 from eager_lmeval.engine import runner as runners
+from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.row_limit import RowLimit
 from eager_lmeval.engine.runner import OutOfMemory, Prefix
@@ -390,6 +391,14 @@ def test_rows_begin_by_what_rows_have_come_to_need(monkeypatch: pytest.MonkeyPat
     runner = ScriptedRunner(PromptScript(eos_bias=1.0), positions=300)
     _, by_present_lengths = grow(given, number=40, runner=runner, max_rows=64)
     assert engine.stats.parked < by_present_lengths.stats.parked / 2
+
+
+def test_one_row_goes_on_where_there_is_room_for_none() -> None:
+    """It is tried, and what then runs out of memory says what does not fit."""
+    runner = ScriptedRunner(PromptScript(), positions=4)
+    limit = RowLimit(runner, 8, EngineCounts())
+    limit.fit([100], [])
+    assert limit.now == 1
 
 
 def layers_of(runner: ModelRunner) -> list[Any]:

@@ -103,6 +103,15 @@ def test_a_torn_last_line_is_ignored_with_a_warning(folder, caplog, kept):
     assert caplog.text.count("the last line is torn") == 1
 
 
+def test_a_whole_last_line_that_is_no_record_is_not_called_torn(folder, caplog):
+    last = only_file(folder).read_bytes().splitlines()[-1]
+    with only_file(folder).open("ab") as file:
+        file.write(forged(last, lambda _: {"format": FORMAT, "key": "fourth"}))
+    assert "fourth" not in read_all(folder, "first", "fourth")
+    assert "torn" not in caplog.text
+    assert "line 5 cannot be read" in caplog.text
+
+
 @pytest.mark.parametrize("damage", [b"x", b"\n", b"\xff", b'"'])
 def test_a_damaged_line_in_the_middle_loses_that_line_alone(folder, caplog, damage):
     whole = only_file(folder).read_bytes()

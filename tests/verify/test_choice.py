@@ -141,6 +141,12 @@ def test_the_text_of_an_option_counts_as_its_letter(text: str, letter: str | Non
     assert chosen(text, CAPITALS) == letter
 
 
+def test_a_text_that_two_options_have_names_neither() -> None:
+    twice = json.dumps({"answer": "B", "options": ["neon", "argon", "neon"]})
+    assert chosen("The answer is neon.", twice) is None
+    assert chosen("The answer is argon.", twice) == "B"
+
+
 def test_options_may_be_keyed_by_letter_and_answered_by_text() -> None:
     label = json.dumps({"answer": "Paris", "options": {"A": "Berlin", "B": "Paris"}})
     assert [graded.correct for graded in get_verifier("choice").grade(["B", "\\boxed{Paris}", "A"], label)] == [

@@ -104,8 +104,6 @@ class SlotCache:
         """
         if slots <= self.slots and length <= self.capacity:
             return
-        if length <= self.capacity:
-            slots = max(slots, self.slots)
         length = self.fitting(slots, length)
         for layer, tensors in zip(self.layers, like.layers, strict=True):
             layer.reserve(slots, length, tensors)
