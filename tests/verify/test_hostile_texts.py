@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import sized
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify.choice import ChoiceVerifier
@@ -50,7 +51,7 @@ def reader() -> MathVerifier:
 
 
 @given(ANSWERS, ANSWERS, st.booleans())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=sized(150, 1500), deadline=None)
 def test_neither_an_answer_nor_a_gold_raises(reader: MathVerifier, answer: str, gold: str, boxed: bool) -> None:
     text = f"\\boxed{{{answer}}}" if boxed else f"The answer is {answer}"
     try:
@@ -62,7 +63,7 @@ def test_neither_an_answer_nor_a_gold_raises(reader: MathVerifier, answer: str, 
 
 
 @given(ANSWERS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=sized(50, 500), deadline=None)
 def test_an_answer_equals_itself(reader: MathVerifier, answer: str) -> None:
     try:
         (graded,) = reader.grade([f"\\boxed{{{answer}}}"], f"\\boxed{{{answer}}}")
@@ -72,7 +73,7 @@ def test_an_answer_equals_itself(reader: MathVerifier, answer: str) -> None:
 
 
 @given(ANSWERS, ANSWERS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=sized(50, 500), deadline=None)
 def test_no_text_makes_choice_or_the_search_for_a_program_raise(text: str, option: str) -> None:
     label = json.dumps({"answer": "B", "options": [option, "nitrogen " + option]})
     (graded,) = ChoiceVerifier().grade([text], label)
