@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from eager_lmeval.commands.gate.comparison import Comparison, rows
+from eager_lmeval.commands.gate.comparison import Comparison
 from eager_lmeval.commands.gate.history import Entry, History
-from eager_lmeval.commands.gate.limits import Limit
+from eager_lmeval.commands.gate.limits import Asked
 from eager_lmeval.commands.gate.pairing import Metric, TaskPair, pair_runs
 from eager_lmeval.commands.gate.repeats import repeats
 from eager_lmeval.commands.gate.trend import Trend, shown_drifts, shown_steps, trends, unlike, watched
@@ -80,7 +80,7 @@ class Judgement:
 
     @property
     def findings(self) -> list[Finding]:
-        checks = [Finding(check.verdict, check.message) for check in self.comparison.checks]
+        checks = [check.finding for check in self.comparison.checks]
         return [*checks, *(change.finding for change in self.changes), *self.drifts]
 
     @property
@@ -97,20 +97,11 @@ class Judgement:
             Verdict.INCONCLUSIVE: "INCONCLUSIVE: the documents cannot say",
             Verdict.IMPROVEMENT: "IMPROVEMENT: better than the baseline; look at the fixed documents, then bless the "
             "run or put it into quarantine",
-        }[self.verdict] + f" (confidence {self.comparison.confidence:g})."
+        }[self.verdict] + f" (confidence {self.comparison.asked.confidence:g})."
 
 
 def judge(
-    history: History,
-    limits: Sequence[Limit],
-    *,
-    confidence: float = 0.95,
-    power: float = 0.8,
-    metrics: Sequence[str] = (),
-    tasks: Sequence[str] = (),
-    allow_different: bool = False,
-    repeat: int = 0,
-    run: str | None = None,
+    history: History, asked: Asked, *, metrics: Sequence[str] = (), repeat: int = 0, run: str | None = None
 ) -> Judgement:
     """Judges the newest counted run, or ``run``, as of its date. UsageError where it cannot be compared."""
     candidates, baselines = _sides(history, run)
@@ -120,33 +111,31 @@ def judge(
     def read(made: Run, task: str) -> Columns:
         return _mean(baselines if made is runs[0] else candidates, task)
 
-    pairs, notes = pair_runs(*runs, tasks, allow_different, read)
+    pairs, notes = pair_runs(*runs, asked.tasks, asked.allow_different, read)
     chosen = watched(pairs, metrics)
-    limited = {limit.metric for limit in limits}
-    alpha = 1 - confidence
+    limited = {limit.metric for limit in asked.limits}
+    alpha = 1 - asked.confidence
     tests = [_test(pair.task, [metric], alpha) for pair, metric in chosen]
     tests += [_test(ALL_TASKS, found, alpha) for found in _over_tasks(chosen)]
-    checks = decide(pairs, limits, confidence, power, [test.p_value for test in tests]) if limits else []
+    p_values = [test.p_value for test in tests]
+    checks = decide(pairs, asked.limits, asked.confidence, asked.power, p_values) if limited else []
     beyond = [check.p_beyond for check in checks]  # corrected already, which only makes the others' correction larger
-    corrected = holm([*(test.p_value for test in tests), *beyond])[: len(tests)]
+    corrected = holm([*p_values, *beyond])[: len(tests)]
     changes = []
     for test, p_value in zip(tests, corrected, strict=True):
         worse_is_limited = test.metric in limited and test.better is not True
         if not worse_is_limited:  # what may get worse by how much is then the limit's to say
             changes.append(replace(test, p_value=p_value))
     found = trends(history, blessed, chosen, until=newest)
-    comparison = Comparison(
-        *runs, confidence, power, [(pair, rows(pair, confidence, power)) for pair in pairs], checks, notes
-    )
     return Judgement(
         history,
         baselines,
         candidates,
-        comparison,
+        Comparison(*runs, asked, pairs, checks, notes),
         changes,
         shown_drifts(found, alpha),
         shown_steps(found, alpha),
-        repeats(checks, pairs, baselines, candidates, repeat, confidence, power) if repeat else [],
+        repeats(checks, pairs, baselines, candidates, repeat, asked) if repeat else [],
         _flips([(pair, read(runs[0], pair.task), read(runs[1], pair.task)) for pair in pairs]),
     )
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eager_lmeval.commands.arguments import path_argument
-from eager_lmeval.commands.gate.limits import Limit
-from eager_lmeval.commands.gate.options import add_options, status_of, write
+from eager_lmeval.commands.gate.limits import Asked
+from eager_lmeval.commands.gate.options import add_options, asked, status_of, write
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from eager_lmeval.commands.gate.comparison import Comparison
-    from eager_lmeval.runs.run import Run
 
 __all__ = ["add_parser", "compare", "run"]
 
@@ -49,17 +47,11 @@ def run(args: argparse.Namespace) -> int:
     return status_of(_run, args)
 
 
-def compare(
-    baseline_path: Path,
-    candidate_path: Path,
-    limits: list[Limit],
-    *,
-    confidence: float = 0.95,
-    power: float = 0.8,
-    only: list[str] | None = None,
-    allow_different: bool = False,
-) -> Comparison:
+def compare(baseline_path: Path, candidate_path: Path, asked: Asked) -> Comparison:
     """Reads two runs and judges them; UsageError where they cannot be read or should not be compared."""
+    from eager_lmeval.commands.gate.comparison import Comparison
+    from eager_lmeval.commands.gate.pairing import pair_runs
+    from eager_lmeval.commands.gate.verdict import decide
     from eager_lmeval.runs.run import find_run
 
     (baseline, about_baseline), (candidate, about_candidate) = find_run(baseline_path), find_run(candidate_path)
@@ -67,47 +59,16 @@ def compare(
     if baseline.results_file.resolve() == candidate.results_file.resolve():
         remarks.append(f"baseline and candidate are the same run, {baseline.results_file}")
     try:
-        return _compare(baseline, candidate, limits, confidence, power, only or [], allow_different, remarks)
+        pairs, notes = pair_runs(baseline, candidate, asked.tasks, asked.allow_different)
+        checks = decide(pairs, asked.limits, asked.confidence, asked.power) if asked.limits else []
     except UsageError as error:
         raise UsageError("\n".join([str(error), *(f"note: {remark}" for remark in remarks)])) from error
-
-
-def _compare(
-    baseline: Run,
-    candidate: Run,
-    limits: list[Limit],
-    confidence: float,
-    power: float,
-    only: list[str],
-    allow_different: bool,
-    remarks: list[str],
-) -> Comparison:
-    from eager_lmeval.commands.gate.comparison import Comparison, rows
-    from eager_lmeval.commands.gate.pairing import pair_runs
-    from eager_lmeval.commands.gate.verdict import decide
-
-    pairs, notes = pair_runs(baseline, candidate, only, allow_different)
-    checks = decide(pairs, limits, confidence, power) if limits else []
-    tasks = [(pair, rows(pair, confidence, power)) for pair in pairs]
-    return Comparison(baseline, candidate, confidence, power, tasks, checks, [*remarks, *notes])
+    return Comparison(baseline, candidate, asked, pairs, checks, [*remarks, *notes])
 
 
 def _run(args: argparse.Namespace) -> int:
-    from eager_lmeval.commands.gate.comparison import to_json, to_junit, to_markdown, to_text
+    from eager_lmeval.commands.gate.comparison import FORMATS
 
-    comparison = compare(
-        args.baseline,
-        args.candidate,
-        [*args.max_drop, *args.max_increase],
-        confidence=args.confidence,
-        power=args.power,
-        only=args.task,
-        allow_different=args.allow_different,
-    )
-    files = {
-        "markdown": lambda: to_markdown(comparison),
-        "json": lambda: json.dumps(to_json(comparison), indent=2, ensure_ascii=False) + "\n",
-        "junit": lambda: to_junit(comparison),
-    }
-    write(args, "compare", lambda: to_text(comparison), files)
+    comparison = compare(args.baseline, args.candidate, asked(args))
+    write(args, "compare", comparison, FORMATS)
     return comparison.verdict.value if comparison.verdict else 0

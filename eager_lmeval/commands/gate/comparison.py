@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
-from xml.etree import ElementTree as ET
 
+from eager_lmeval.commands.gate.junit import junit
+from eager_lmeval.commands.gate.limits import Asked
 from eager_lmeval.commands.gate.pairing import TaskPair
 from eager_lmeval.commands.gate.verdict import Check, Verdict, overall
 from eager_lmeval.commands.tables import Table, markdown_cell
@@ -15,9 +18,8 @@ from eager_lmeval.runs.run import Run
 from eager_lmeval.scores.paired import Difference, difference
 from eager_lmeval.scores.scoring import UPPER_BOUND
 
-__all__ = ["Comparison", "Row", "rows", "tables", "to_json", "to_junit", "to_markdown", "to_text", "xml_text"]
+__all__ = ["FORMATS", "Comparison", "Row", "plain", "tables"]
 
-_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
 
 
@@ -29,22 +31,25 @@ class Row(NamedTuple):
     undefined: int
 
 
-def rows(pair: TaskPair, confidence: float, power: float) -> list[Row]:
-    """Every metric of a task."""
-    return [Row(metric.name, difference(metric.pairs, confidence, power), metric.undefined) for metric in pair.metrics]
-
-
 @dataclass(frozen=True)
 class Comparison:
     """All that was found."""
 
     baseline: Run
     candidate: Run
-    confidence: float
-    power: float
-    tasks: list[tuple[TaskPair, list[Row]]]
+    asked: Asked
+    pairs: list[TaskPair]
     checks: list[Check]
     remarks: list[str] = field(default_factory=list)
+
+    @cached_property
+    def tasks(self) -> list[tuple[TaskPair, list[Row]]]:
+        """With every metric of each."""
+        _, confidence, power, *_ = self.asked
+        return [
+            (pair, [Row(one.name, difference(one.pairs, confidence, power), one.undefined) for one in pair.metrics])
+            for pair in self.pairs
+        ]
 
     @property
     def verdict(self) -> Verdict | None:
@@ -72,7 +77,7 @@ class Comparison:
             Verdict.PASS: "PASS: every limit was shown to hold",
             Verdict.REGRESSION: "REGRESSION: a limit was shown to be exceeded",
             Verdict.INCONCLUSIVE: "INCONCLUSIVE: the documents cannot say",
-        }[self.verdict] + f" (confidence {self.confidence:g})."
+        }[self.verdict] + f" (confidence {self.asked.confidence:g})."
 
 
 def to_text(comparison: Comparison) -> str:
@@ -90,7 +95,7 @@ def to_text(comparison: Comparison) -> str:
 
 def tables(comparison: Comparison) -> list[Table]:
     """One a task."""
-    interval = f"{100 * comparison.confidence:g}% interval"
+    interval = f"{100 * comparison.asked.confidence:g}% interval"
     headings = [interval if name == "interval" else name for name in _COLUMNS]
     return [
         Table(
@@ -121,40 +126,33 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def to_junit(comparison: Comparison) -> str:
-    """A suite a task and a case a limit: a regression is a failure, an inconclusive check an error."""
-    suites = ET.Element("testsuites", name="eager-lmeval compare")
-    for pair, _ in comparison.tasks:
-        checks = [check for check in comparison.checks if check.task == pair.task]
-        counted = [check.verdict for check in checks]
-        suite = ET.SubElement(
-            suites,
-            "testsuite",
-            name=xml_text(pair.task),
-            tests=str(len(checks)),
-            failures=str(counted.count(Verdict.REGRESSION)),
-            errors=str(counted.count(Verdict.INCONCLUSIVE)),
-            skipped="0",
-        )
-        for check in checks:
-            case = ET.SubElement(suite, "testcase", classname=xml_text(pair.task), name=xml_text(str(check.limit)))
-            message = xml_text(check.message)
-            if check.verdict is Verdict.REGRESSION:
-                ET.SubElement(case, "failure", type="regression", message=message).text = message
-            elif check.verdict is Verdict.INCONCLUSIVE:
-                ET.SubElement(case, "error", type="inconclusive", message=message).text = message
-            else:
-                ET.SubElement(case, "system-out").text = message
-    ET.indent(suites)
-    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+    """A suite a task, a case a limit."""
+    suites = [
+        (task, [(str(check.limit), check.finding) for check in comparison.checks if check.task == task])
+        for task in (pair.task for pair in comparison.pairs)
+    ]
+    return junit("compare", suites)
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Plain data; what is undefined or infinite is null."""
+def to_json(comparison: Comparison) -> str:
+    return json.dumps(plain(comparison), indent=2, ensure_ascii=False) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Comparison], str]] = {
+    "text": to_text,
+    "markdown": to_markdown,
+    "json": to_json,
+    "junit": to_junit,
+}
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """For JSON; what is undefined or infinite is null."""
     return {
         "verdict": comparison.verdict.name.lower() if comparison.verdict else None,
         "exit_status": comparison.verdict.value if comparison.verdict else 0,
-        "confidence": comparison.confidence,
-        "power": comparison.power,
+        "confidence": comparison.asked.confidence,
+        "power": comparison.asked.power,
         "baseline": _run(comparison.baseline),
         "candidate": _run(comparison.candidate),
         "checks": [
@@ -193,7 +191,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _detectable(comparison: Comparison) -> str:
-    return f"detectable: the smallest true difference found with power {comparison.power:g}"
+    return f"detectable: the smallest true difference found with power {comparison.asked.power:g}"
 
 
 def _cells(row: Row) -> list[str]:
@@ -218,11 +216,6 @@ def _number(value: float, sign: str = "") -> str:
 
 def _code(text: str) -> str:
     return "`" + text.replace("`", "'").replace("\n", " ") + "`"
-
-
-def xml_text(text: str) -> str:
-    """Without the characters that XML cannot hold."""
-    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""How much a metric may get worse, as it is typed: ``pass@max=0.02`` or ``tokens=10%``."""
+"""What is asked of the gate. How much a metric may get worse is typed ``pass@max=0.02`` or ``tokens=10%``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from eager_lmeval.commands.arguments import amount
 
-__all__ = ["Limit", "parse_limit"]
+__all__ = ["Asked", "Limit", "parse_limit"]
 
 
 class Limit(NamedTuple):
@@ -29,6 +30,17 @@ class Limit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.metric} may {'drop' if self.direction == 'drop' else 'rise'} by {self.shown_amount}"
+
+
+class Asked(NamedTuple):
+    """How two runs are to be judged."""
+
+    limits: Sequence[Limit]
+    confidence: float
+    power: float
+    tasks: Sequence[str]
+    """Those to judge; empty for all."""
+    allow_different: bool
 
 
 def parse_limit(text: str, direction: Literal["drop", "increase"]) -> Limit:

@@ -7,13 +7,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from eager_lmeval.commands.arguments import argument, confidence, path_argument
-from eager_lmeval.commands.gate.limits import parse_limit
+from eager_lmeval.commands.gate.limits import Asked, parse_limit
 from eager_lmeval.errors import UsageError
 
-__all__ = ["USAGE", "add_options", "status_of", "write"]
+__all__ = ["USAGE", "add_options", "asked", "status_of", "write"]
+
+Found = TypeVar("Found")
 
 USAGE = 2
 """The status of whatever stopped a command before it could judge."""
@@ -48,6 +50,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def asked(args: argparse.Namespace) -> Asked:
+    """What those options say."""
+    limits = [*args.max_drop, *args.max_increase]
+    return Asked(limits, args.confidence, args.power, args.task, args.allow_different)
+
+
 def status_of(judge: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """The status that ``judge`` returns; 2 if it could not judge, whatever the reason."""
     try:
@@ -60,21 +68,20 @@ def status_of(judge: Callable[[argparse.Namespace], int], args: argparse.Namespa
         return USAGE
 
 
-def write(
-    args: argparse.Namespace, command: str, text: Callable[[], str], files: Mapping[str, Callable[[], str]]
-) -> None:
-    """Prints ``text``, or the file whose option was given ``-``; writes the others, and a job's summary page.
+def write(args: argparse.Namespace, command: str, found: Found, formats: Mapping[str, Callable[[Found], str]]) -> None:
+    """Prints what was found as text, or in the format whose option was given ``-``; writes the other files that were
+    asked for, and a job's summary page.
 
-    ``files`` are by their options, which need not have been given; ``markdown`` is among them.
+    ``formats`` are by their options; ``text``, which has none, and ``markdown`` are among them.
     """
     from eager_lmeval.commands.writing import append_summary, print_text, save_text
 
-    given = {option: path for option in files if (path := getattr(args, option)) is not None}
-    print_text(next((files[option] for option, path in given.items() if path == _STDOUT), text)())
+    given = {option: path for option in formats if (path := getattr(args, option, None)) is not None}
+    print_text(formats[next((option for option, path in given.items() if path == _STDOUT), "text")](found))
     for option, path in given.items():
         if path != _STDOUT:
-            save_text(path, files[option]())
-    append_summary(command, files["markdown"])
+            save_text(path, formats[option](found))
+    append_summary(command, lambda: formats["markdown"](found))
 
 
 def _check_places(args: argparse.Namespace) -> None:

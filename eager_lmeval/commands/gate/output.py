@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree as ET
 
 from eager_lmeval.commands.gate import comparison as compared
 from eager_lmeval.commands.gate.check import Flip, Judgement
-from eager_lmeval.commands.gate.comparison import xml_text
 from eager_lmeval.commands.gate.history import Entry
+from eager_lmeval.commands.gate.junit import junit
 from eager_lmeval.commands.gate.trend import Trend, name_of
 from eager_lmeval.commands.gate.verdict import Finding, Verdict
 from eager_lmeval.commands.tables import Table, markdown_cell
@@ -19,7 +18,7 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.documents import documents
 from eager_lmeval.runs.run import read_run
 
-__all__ = ["badge", "step_line", "to_json", "to_junit", "to_markdown", "to_text"]
+__all__ = ["FORMATS", "step_line"]
 
 _LISTED = 20
 """Flipped documents of each kind that are shown; the JSON has all."""
@@ -72,9 +71,9 @@ def to_markdown(judgement: Judgement) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def to_json(judgement: Judgement) -> dict[str, Any]:
+def to_json(judgement: Judgement) -> str:
     """`compare`'s JSON with what a history adds; ``verdict`` and ``exit_status`` are the check's."""
-    return compared.to_json(judgement.comparison) | {
+    found = compared.plain(judgement.comparison) | {
         "verdict": judgement.verdict.name.lower(),
         "exit_status": judgement.verdict.value,
         "baseline": {"runs": [entry.run for entry in judgement.baseline], "commit": judgement.baseline[-1].commit},
@@ -94,36 +93,18 @@ def to_json(judgement: Judgement) -> dict[str, Any]:
         "repeats": judgement.repeats,
         "flips": [flip._asdict() for flip in judgement.flips],
     }
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_junit(judgement: Judgement) -> str:
-    """A case a finding: a regression and an improvement are failures, an inconclusive limit an error."""
-    outcomes = [line.verdict for line in judgement.findings]
-    failed = (Verdict.REGRESSION, Verdict.IMPROVEMENT)
-    counts = {
-        "tests": len(outcomes),
-        "failures": sum(outcome in failed for outcome in outcomes),
-        "errors": outcomes.count(Verdict.INCONCLUSIVE),
-        "skipped": 0,
-    }
-    suites = ET.Element("testsuites", name="eager-lmeval track")
-    suite = ET.SubElement(suites, "testsuite", {"name": "track"} | {name: str(n) for name, n in counts.items()})
-    for line in judgement.findings:
-        message = xml_text(line.message)
-        case = ET.SubElement(suite, "testcase", classname="track", name=message.partition(" moved by ")[0])
-        if line.verdict in failed:
-            ET.SubElement(case, "failure", type=line.verdict.name.lower(), message=message).text = message
-        elif line.verdict is Verdict.INCONCLUSIVE:
-            ET.SubElement(case, "error", type="inconclusive", message=message).text = message
-        else:
-            ET.SubElement(case, "system-out").text = message
-    ET.indent(suites)
-    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+    """A case a finding."""
+    return junit("track", [("track", [(line.message.partition(" moved by ")[0], line) for line in judgement.findings])])
 
 
-def badge(verdict: Verdict, subject: str) -> str:
+def badge(judgement: Judgement) -> str:
     """A small SVG: what was judged, and the verdict."""
-    word, colour = _BADGES[verdict]
+    subject = ", ".join(pair.task for pair in judgement.comparison.pairs)
+    word, colour = _BADGES[judgement.verdict]
     left, right = 12 + 7 * len(subject), 12 + 7 * len(word)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
@@ -134,6 +115,15 @@ def badge(verdict: Verdict, subject: str) -> str:
         f'<text x="{left / 2:g}" y="14">{escape(subject)}</text>'
         f'<text x="{left + right / 2:g}" y="14">{word}</text></g></svg>\n'
     )
+
+
+FORMATS: Mapping[str, Callable[[Judgement], str]] = {
+    "text": to_text,
+    "markdown": to_markdown,
+    "json": to_json,
+    "junit": to_junit,
+    "badge": badge,
+}
 
 
 def step_line(trend: Trend) -> str:

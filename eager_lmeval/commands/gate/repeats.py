@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from eager_lmeval.commands.gate.history import Entry
+from eager_lmeval.commands.gate.limits import Asked
 from eager_lmeval.commands.gate.pairing import TaskPair
 from eager_lmeval.commands.gate.verdict import Check, Verdict
 from eager_lmeval.scores.paired import spread_allowed
@@ -19,8 +20,7 @@ def repeats(
     baselines: Sequence[Entry],
     candidates: Sequence[Entry],
     most: int,
-    confidence: float,
-    power: float,
+    asked: Asked,
 ) -> list[str]:
     """For each inconclusive limit, the runs that would settle it, a line each."""
     by_name = {(pair.task, metric.name): metric for pair in pairs for metric in pair.metrics}
@@ -37,9 +37,8 @@ def repeats(
         sign = 1 if check.limit.direction == "increase" else -1
         factor = 1 + sign * check.limit.amount if relative else 1.0
         distance = check.limit.amount * (check.baseline if relative else 1.0)
-        allowed = spread_allowed(
-            pairs_of.candidate - factor * pairs_of.baseline, pairs_of.bounded, distance, 1 - confidence, power
-        )
+        delta = pairs_of.candidate - factor * pairs_of.baseline
+        allowed = spread_allowed(delta, pairs_of.bounded, distance, 1 - asked.confidence, asked.power)
         now = 1 / len(baselines) + 1 / len(candidates)
         shrunk = [(1 / (len(baselines) + m) + 1 / (len(candidates) + m)) / now for m in range(1, most + 1)]
         needed = next((m for m, share in enumerate(shrunk, 1) if share <= allowed), None)
@@ -53,6 +52,6 @@ def repeats(
             tokens = "an unknown number of tokens" if math.isnan(cost) else f"about {needed * cost:,.0f} tokens"
             lines.append(
                 f"{what}: {needed} more {'run' if needed == 1 else 'runs'} a side, with --seed {named}, settle it with "
-                f"power {power:g} if nothing changed: {tokens}"
+                f"power {asked.power:g} if nothing changed: {tokens}"
             )
     return lines

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eager_lmeval.commands.arguments import argument, count, path_argument
-from eager_lmeval.commands.gate.options import add_options, status_of, write
+from eager_lmeval.commands.gate.options import add_options, asked, status_of, write
 from eager_lmeval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -142,26 +141,11 @@ def _check(args: argparse.Namespace) -> int:
 def _judge(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.gate.check import judge
     from eager_lmeval.commands.gate.history import read_history
-    from eager_lmeval.commands.gate.output import badge, to_json, to_junit, to_markdown, to_text
+    from eager_lmeval.commands.gate.output import FORMATS
 
-    judgement = judge(
-        read_history(args.history),
-        [*args.max_drop, *args.max_increase],
-        confidence=args.confidence,
-        power=args.power,
-        metrics=args.metric,
-        tasks=args.task,
-        allow_different=args.allow_different,
-        repeat=args.repeat,
-        run=args.judged,
-    )
-    files = {
-        "markdown": lambda: to_markdown(judgement),
-        "json": lambda: json.dumps(to_json(judgement), indent=2, ensure_ascii=False) + "\n",
-        "junit": lambda: to_junit(judgement),
-        "badge": lambda: badge(judgement.verdict, ", ".join(pair.task for pair, _ in judgement.comparison.tasks)),
-    }
-    write(args, "track", lambda: to_text(judgement), files)
+    history = read_history(args.history)
+    judgement = judge(history, asked(args), metrics=args.metric, repeat=args.repeat, run=args.judged)
+    write(args, "track", judgement, FORMATS)
     return judgement.verdict.value
 
 

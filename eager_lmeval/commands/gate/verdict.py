@@ -63,6 +63,10 @@ class Check:
         return (_share(worsening, self.baseline) if self.limit.relative else worsening) + 0.0
 
     @property
+    def finding(self) -> Finding:
+        return Finding(self.verdict, self.message)
+
+    @property
     def message(self) -> str:
         return f"{self.task}: {self.limit}; it moved by {self._movement} on {self._counted}: {self._reason}"
 
