@@ -19,10 +19,10 @@ from lm_eval.tasks import TaskManager
 from tiers import ALL
 
 from eager_lmeval import paths
+from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.commands.calibrate.examples import read_pilot
-from eager_lmeval.commands.calibrate.pilot import forecast
-from eager_lmeval.commands.calibrate.splits import Splits
+from eager_lmeval.commands.calibrate.pilot import SEED, forecast
 from eager_lmeval.commands.cli import main
 from eager_lmeval.commands.report.content import read_runs
 from eager_lmeval.lm import EagerLM
@@ -79,7 +79,7 @@ def test_a_pilot_predicts_the_tokens_of_systematic_trees_within_15_percent(
     for threshold in THRESHOLDS:
         given = {"branching": "systematic", "max_sequences": most, "entropy_threshold": threshold}
         real = evaluate(**given, **options)["results"]["eager_demo"]
-        predicted = forecast(prompts, Splits(threshold, most, **options))
+        predicted = forecast(prompts, most, SplitSettings(threshold, SEED, **options))
         assert predicted.tokens * DOCUMENTS == pytest.approx(real["tokens,none"], rel=0.15)
         assert predicted.sequences * DOCUMENTS == pytest.approx(real["sequences,none"], rel=0.15)
 
@@ -112,11 +112,11 @@ def test_a_pilot_without_probabilities_predicts_no_systematic_tree(
 def test_a_forecast_knows_the_ends_of_the_range(pilot: Path) -> None:
     run, _ = find_run(pilot)
     prompts = read_pilot(run, "eager_demo")
-    never, always = forecast(prompts, Splits(3.0, MOST)), forecast(prompts, Splits(0.1, MOST))
+    never, always = (forecast(prompts, MOST, SplitSettings(threshold, 0)) for threshold in (3.0, 0.1))
     assert (never.sequences, never.saturated) == (1, 0)
     assert never.tokens == pytest.approx(never.parallel_tokens / MOST, rel=0.15)
     assert never.tokens < always.tokens < always.parallel_tokens
-    assert forecast(prompts, Splits(1.0, 1)).sequences == 1
+    assert forecast(prompts, 1, SplitSettings(1.0, SEED)).sequences == 1
 
 
 def test_calibrate_recommends_and_writes_a_configuration_that_the_harness_reads(
@@ -148,7 +148,7 @@ def test_the_threshold_found_is_the_lowest_that_reaches_the_target(
     assert found is not None
     run, _ = find_run(pilot)
     prompts = read_pilot(run, "eager_demo")
-    at, below = (forecast(prompts, Splits(float(found[1]) - step, MOST)) for step in (0, 0.01))
+    at, below = (forecast(prompts, MOST, SplitSettings(float(found[1]) - step, SEED)) for step in (0, 0.01))
     wanted = float(saving[:-1]) / 100
     assert below.saving < wanted <= at.saving
     assert wanted <= float(found[2]) / 100 <= at.saving
@@ -159,7 +159,7 @@ def test_a_target_is_out_of_reach_only_if_nothing_branching_does_not_reach_it(
 ) -> None:
     run, _ = find_run(pilot)
     prompts = read_pilot(run, "eager_demo")
-    least = forecast(prompts, Splits(3.0, MOST)).tokens * 240
+    least = forecast(prompts, MOST, SplitSettings(3.0, SEED)).tokens * 240
     command = ["calibrate", str(pilot), "--fan_out", "none", "--max_sequences", "8"]
     command += ["--prompts", "240", "--target-tokens"]
     assert main([*command, str(least + 1)]) == 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.commands.calibrate.command import _case
 from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
-from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
-from eager_lmeval.commands.calibrate.splits import Branch, Splits, dealt, play_splits
+from eager_lmeval.commands.calibrate.pilot import SEED, forecast, forecast_race
+from eager_lmeval.commands.calibrate.splits import Branch, dealt, play_splits
+
+SPLITS = SplitSettings(1.0, SEED)
 
 
 def random_prompt(seed: int) -> PilotPrompt:
@@ -22,19 +25,19 @@ def random_prompt(seed: int) -> PilotPrompt:
 
 
 def test_the_draws_of_two_forecasts_are_the_same() -> None:
-    prompts, rules = [random_prompt(seed) for seed in range(5)], Splits(1.0, 8)
-    assert forecast(prompts, rules) == forecast(prompts, rules)
+    prompts = [random_prompt(seed) for seed in range(5)]
+    assert forecast(prompts, 8, SPLITS) == forecast(prompts, 8, SPLITS)
 
 
 def test_a_forecast_says_after_each_prompt_that_it_was_played() -> None:
     prompts, played = [random_prompt(seed) for seed in range(5)], []
-    forecast(prompts, Splits(1.0, 8), played=lambda: played.append(None))
+    forecast(prompts, 8, SPLITS, played=lambda: played.append(None))
     assert len(played) == 5
 
 
 def test_what_is_saved_is_a_share_of_independent_samples() -> None:
     prompt = PilotPrompt([Example(np.zeros(10), 10)], np.ones(1))
-    never = forecast([prompt], Splits(1.0, 4))
+    never = forecast([prompt], 4, SPLITS)
     assert (never.sequences, never.tokens, never.parallel_tokens) == (1, 10, 40)
     assert never.saving == pytest.approx(0.75)
 
@@ -67,21 +70,23 @@ def test_a_tree_without_uncertain_tokens_is_one_branch_and_one_without_certain_o
     sure = Example(np.zeros(10), 10, correct=True)
     unsure = Example(np.full(10, 2.0), 10, dict.fromkeys(range(10), (0.01, 0.01)), correct=False)
     rng = np.random.default_rng(0)
-    assert play_splits(PilotPrompt([sure], np.ones(1)), Splits(1.0, 8), rng) == [Branch(sure, 10, 8)]
-    assert play_splits(PilotPrompt([unsure], np.ones(1)), Splits(1.0, 8), rng) == [Branch(unsure, 10, 1)] * 8
+    assert play_splits(PilotPrompt([sure], np.ones(1)), 8, SPLITS, rng) == [Branch(sure, 10, 8)]
+    assert play_splits(PilotPrompt([unsure], np.ones(1)), 8, SPLITS, rng) == [Branch(unsure, 10, 1)] * 8
     thought = Example(np.full(10, 2.0), 0, unsure.likeliest, correct=False)
-    assert play_splits(PilotPrompt([thought], np.ones(1)), Splits(1.0, 8), rng) == [Branch(thought, 10, 8)]
+    assert play_splits(PilotPrompt([thought], np.ones(1)), 8, SPLITS, rng) == [Branch(thought, 10, 8)]
 
 
 def test_an_entropy_that_was_rounded_up_to_the_bound_of_uncertainty_does_not_split() -> None:
     logged_for_less = Example(np.array([0.1, 0.0]), 2, correct=True)
-    played = play_splits(PilotPrompt([logged_for_less], np.ones(1)), Splits(0.1, 8), np.random.default_rng(0))
+    played = play_splits(
+        PilotPrompt([logged_for_less], np.ones(1)), 8, SplitSettings(0.1, SEED), np.random.default_rng(0)
+    )
     assert played == [Branch(logged_for_less, 2, 8)]
 
 
 def test_copies_that_never_separate_are_as_precise_as_one_sample() -> None:
     examples = [Example(np.zeros(10), 10, correct=correct) for correct in (True, False)]
-    found = forecast([PilotPrompt(examples, np.full(2, 0.5))] * 200, Splits(1.0, 8))
+    found = forecast([PilotPrompt(examples, np.full(2, 0.5))] * 200, 8, SPLITS)
     assert found.variance / found.parallel_variance == pytest.approx(8, rel=0.15)
     assert found.saving == pytest.approx(7 / 8)
 

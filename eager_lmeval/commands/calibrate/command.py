@@ -85,9 +85,9 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the forecasts, and a recommendation where a target was given; 1 if no θ reaches the target."""
+    from eager_lmeval.algorithm.branching import SplitSettings
     from eager_lmeval.commands.calibrate.examples import read_pilot
-    from eager_lmeval.commands.calibrate.pilot import forecast
-    from eager_lmeval.commands.calibrate.splits import Splits
+    from eager_lmeval.commands.calibrate.pilot import SEED, forecast
     from eager_lmeval.commands.writing import progress
     from eager_lmeval.runs.run import find_run
 
@@ -118,8 +118,8 @@ def run(args: argparse.Namespace) -> int:
 
             def predict(threshold: float, most: int = most, fan_out: int | None = fan_out) -> Forecast:
                 bar.set_description_str(f"replaying at θ = {threshold:g}, M = {most}", refresh=False)
-                splits = Splits(threshold, most, fan_out, pool["options"].get("think_gate", True))
-                return forecast(prompts, splits, played=bar.update)
+                splits = SplitSettings(threshold, SEED, fan_out, pool["options"].get("think_gate", True))
+                return forecast(prompts, most, splits, played=bar.update)
 
             rows = [predict(threshold) for threshold in sorted(args.thresholds or ())] or _spread(prompts, predict)
             found = _lowest(rows, predict, reaches, between=not args.thresholds)
@@ -206,12 +206,12 @@ def _require_likeliest(prompts: Sequence[PilotPrompt], thresholds: Sequence[floa
 
 def _case(prompts: Sequence[PilotPrompt], most: int, options: Mapping[str, Any], in_race: int) -> str:
     """What saves on these prompts: branching at M = ``most``, a race of ``in_race`` sequences, or neither."""
+    from eager_lmeval.algorithm.branching import SplitSettings
     from eager_lmeval.algorithm.race import RaceSettings
     from eager_lmeval.algorithm.tree import UNCERTAIN_NATS
-    from eager_lmeval.commands.calibrate.pilot import forecast, forecast_race
-    from eager_lmeval.commands.calibrate.splits import Splits
+    from eager_lmeval.commands.calibrate.pilot import SEED, forecast, forecast_race
 
-    low = forecast(prompts, Splits(UNCERTAIN_NATS, most, None, options.get("think_gate", True)))
+    low = forecast(prompts, most, SplitSettings(UNCERTAIN_NATS, SEED, None, options.get("think_gate", True)))
     said = f"At M = {most}, splitting at every uncertain token (θ = {low.threshold:g}) saves {_percent(low.saving)}"
     if not all(prompt.graded for prompt in prompts):
         saved = 0.0

@@ -14,14 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.commands.calibrate.examples import PilotPrompt
-from eager_lmeval.commands.calibrate.splits import Splits, play_splits
+from eager_lmeval.commands.calibrate.splits import play_splits
 from eager_lmeval.scores.replay import Recorded, Replay, replay
 
-__all__ = ["Forecast", "forecast", "forecast_race"]
+__all__ = ["SEED", "Forecast", "forecast", "forecast_race"]
 
 SEED = 20251010
+"""Of all draws, so that a command says the same whenever it is given."""
 PLAYS = 32
 """Trees of a prompt that a forecast plays: the error needs more of them than the tokens."""
 
@@ -54,19 +56,21 @@ class Forecast(NamedTuple):
 
 def forecast(
     prompts: Sequence[PilotPrompt],
-    splits: Splits,
+    most: int,
+    splits: SplitSettings,
     plays: int = PLAYS,
     played: Callable[[], object] = lambda: None,
 ) -> Forecast:
-    """Plays every prompt ``plays`` times, and calls ``played`` after each prompt; the draws are always the same."""
-    rng = np.random.default_rng(SEED)
+    """Plays every prompt ``plays`` times with ``most`` copies, and calls ``played`` after each prompt; the draws are
+    those of the settings' seed."""
+    rng = np.random.default_rng(splits.seed)
     counts, tokens, rates = np.zeros((3, len(prompts), plays))
     for row, prompt in enumerate(prompts):
         for column in range(plays):
-            tree = play_splits(prompt, splits, rng)
+            tree = play_splits(prompt, most, splits, rng)
             counts[row, column], tokens[row, column] = len(tree), sum(branch.tokens for branch in tree)
             right = sum(branch.copies for branch in tree if branch.example.correct)
-            rates[row, column] = right / splits.cap if prompt.graded else math.nan
+            rates[row, column] = right / most if prompt.graded else math.nan
         played()
     per_prompt = tokens.mean(axis=1)
     resampled = per_prompt[rng.integers(0, len(prompts), (1000, len(prompts)))].mean(axis=1)
@@ -76,19 +80,17 @@ def forecast(
     known = [(row, prompt) for row, prompt in enumerate(prompts) if prompt.graded and len(prompt.examples) > 1]
     shown = [1 - float((prompt.weights**2).sum()) for _, prompt in known]
     varied = [float(rates[row].var(ddof=1)) / share for (row, _), share in zip(known, shown, strict=True)]
-    alone = [
-        prompt.rate * (1 - prompt.rate) / splits.cap / share for (_, prompt), share in zip(known, shown, strict=True)
-    ]
+    alone = [prompt.rate * (1 - prompt.rate) / most / share for (_, prompt), share in zip(known, shown, strict=True)]
     return Forecast(
         splits.threshold,
-        splits.cap,
+        most,
         splits.fan_out,
         float(counts.mean()),
         float(per_prompt.mean()),
         float(low),
         float(high),
-        float((counts >= splits.cap).mean()),
-        splits.cap * float(np.mean(lengths)),
+        float((counts >= most).mean()),
+        most * float(np.mean(lengths)),
         float(np.mean(varied)) if varied else math.nan,
         float(np.mean(alone)) if alone else math.nan,
     )

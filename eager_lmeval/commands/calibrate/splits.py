@@ -10,26 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.commands.calibrate.examples import Example, PilotPrompt
 
-__all__ = ["Branch", "Splits", "dealt", "play_splits"]
-
-
-@dataclass(frozen=True)
-class Splits:
-    """How a played root's copies separate; the fields are those of `SplitSettings`, and M."""
-
-    threshold: float
-    """θ, in nats."""
-    cap: int
-    """The root's copies."""
-    fan_out: int | None = None
-    until_thought_ends: bool = True
+__all__ = ["Branch", "dealt", "play_splits"]
 
 
 class Branch(NamedTuple):
@@ -42,10 +30,10 @@ class Branch(NamedTuple):
     copies: int
 
 
-def play_splits(prompt: PilotPrompt, splits: Splits, rng: np.random.Generator) -> list[Branch]:
-    """One tree."""
+def play_splits(prompt: PilotPrompt, copies: int, splits: SplitSettings, rng: np.random.Generator) -> list[Branch]:
+    """One tree of a root with that many copies."""
     done: list[Branch] = []
-    waiting = [(prompt.draw(prompt.weights, rng), 0, 0, splits.cap)]  # example, first own token and entropy, copies
+    waiting = [(prompt.draw(prompt.weights, rng), 0, 0, copies)]  # example, first own token and entropy, copies
     while waiting:
         example, start, first, copies = waiting.pop()
         until = example.thinks_until if splits.until_thought_ends else example.length
