@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from tqdm import tqdm
 
-__all__ = ["append_summary", "console", "print_text", "progress", "save_text"]
+__all__ = ["append_summary", "console", "print_text", "progress", "render", "save_text"]
 
 _LOG_WIDTH = 110
 """Columns of a table where the output is no terminal."""
@@ -47,6 +48,19 @@ def print_text(text: str) -> None:
     except BrokenPipeError:
         # The interpreter flushes once more when it exits, and its status would be 120 if that failed too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def render(package: str, **content: object) -> str:
+    """A package's `page.html.jinja`, filled in; with the style of all pages, which lies with the report's."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = (files(package) / "page.html.jinja").read_text(encoding="utf-8")
+    style = (files("eager_lmeval.commands.report") / "page.css").read_text(encoding="utf-8")
+    return environment.from_string(template).render(style=Markup(style), **content)
 
 
 def save_text(path: Path, text: str) -> None:

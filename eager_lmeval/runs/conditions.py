@@ -6,13 +6,14 @@ ranks models and methods, whose chat templates and options of branching may diff
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from eager_lmeval.runs.documents import Columns
+from eager_lmeval.runs.documents import Columns, columns
 from eager_lmeval.runs.run import Run
 
-__all__ = ["Difference", "Side", "compared", "conditions", "ranked"]
+__all__ = ["Difference", "Side", "but_for_its_seed", "compared", "ranked"]
 
 _SAME_RESULT_SAME_MEANING = frozenset({"seed", "max_rows"})
 """Options that may differ: a seed is another draw of the same thing, and the batch does not change a result."""
@@ -65,7 +66,7 @@ def compared(task: str, first: Side, second: Side) -> list[Difference]:
 
 def ranked(task: str, first: Side, second: Side) -> list[Difference]:
     """In what two runs differ beside model and method: a method of branching may, how a token is drawn may not."""
-    ours, theirs = conditions(first.run, task), conditions(second.run, task)
+    ours, theirs = _conditions(first.run, task), _conditions(second.run, task)
     lines = _unequal(task, first, second, ours, theirs)
     found = [
         Difference(line + ("; prompts differ by it" if name == _TEMPLATE else ""), name != _TEMPLATE)
@@ -79,7 +80,20 @@ def ranked(task: str, first: Side, second: Side) -> list[Difference]:
     return found
 
 
-def conditions(run: Run, task: str) -> dict[str, Any]:
+def but_for_its_seed(run: Run) -> str:
+    """Model, tasks, prompts and options of a run; equal for runs that differ in nothing but their seed."""
+    made: list[Any] = [
+        [
+            pool["task"],
+            {name: value for name, value in pool["options"].items() if name not in _SAME_RESULT_SAME_MEANING},
+        ]
+        for pool in run.all_pools
+    ] or [run.config.get("model_args"), run.config.get("gen_kwargs")]
+    asked = [[_conditions(run, task), columns(run, task).prompts_digest] for task in run.tasks]
+    return json.dumps([run.model, run.tasks, made, asked], sort_keys=True, default=str)
+
+
+def _conditions(run: Run, task: str) -> dict[str, Any]:
     """What was asked, and how tokens were drawn."""
     pools = run.pools(task)
     options: Mapping[str, Any] = pools[0]["options"] if pools else {}

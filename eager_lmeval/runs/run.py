@@ -145,9 +145,10 @@ class Run:
         return effective
 
 
-def find_runs(path: Path) -> list[Run]:
-    """The runs at a results file or in a folder, oldest first; UsageError if there are none."""
-    return [read_run(file) for file in results_files(path)]
+def find_runs(*paths: Path) -> list[Run]:
+    """The runs at each results file or in each folder, oldest first, a run once; UsageError if one has none."""
+    files = {file.resolve(): file for path in paths for file in results_files(path)}
+    return list(map(read_run, files.values()))
 
 
 def results_files(path: Path) -> list[Path]:

@@ -54,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"{args.output} says no format; give a name that ends in .parquet or .csv, or --format eee, hf or inspect"
         )
-    runs = list({one.results_file.resolve(): one for path in args.runs for one in find_runs(path)}.values())
-    print_text(f"{_write(chosen, runs, args)}\n")
+    print_text(f"{_write(chosen, find_runs(*args.runs), args)}\n")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from eager_lmeval.commands.gate.output import step_line
 from eager_lmeval.commands.gate.pairing import pair_task
 from eager_lmeval.commands.gate.trend import ALPHA, Trend, shown_drifts, shown_steps, trends, unlike, watched
 from eager_lmeval.commands.plots import TrendPoint, trend
+from eager_lmeval.commands.writing import render
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.conditions import Side
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
@@ -25,7 +25,6 @@ __all__ = ["to_html"]
 
 def to_html(history: History, metrics: Sequence[str] = ()) -> str:
     """The whole page, without scripts; it opens from disk. UsageError where there is no baseline to measure by."""
-    import jinja2
     from markupsafe import Markup
 
     if not history.blessed:
@@ -36,13 +35,8 @@ def to_html(history: History, metrics: Sequence[str] = ()) -> str:
     pairs = [pair_task(task, side, side) for task, side in sides.items()]
     found = trends(history, blessed, watched(pairs, metrics))
     steps = {(line.task, line.metric): line for line in shown_steps(found, ALPHA)}
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style = (files("eager_lmeval.commands.report") / "page.css").read_text(encoding="utf-8")
-    page = (files(__package__) / "page.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(page).render(
-        style=Markup(style),
+    return render(
+        __package__,
         tasks=[
             {
                 "name": task,

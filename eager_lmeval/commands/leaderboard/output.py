@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 
 from eager_lmeval.commands.leaderboard.table import Board, Row
 from eager_lmeval.commands.tables import Table, markdown_cell
+from eager_lmeval.commands.writing import render
 from eager_lmeval.scores.scoring import UPPER_BOUND
 
 __all__ = ["FORMATS"]
@@ -49,16 +49,8 @@ def to_latex(board: Board) -> str:
 
 def to_html(board: Board) -> str:
     """A page of its own, without scripts."""
-    import jinja2
-    from markupsafe import Markup
-
-    style = (files("eager_lmeval.commands.report") / "page.css").read_text(encoding="utf-8")
-    page = (files(__package__) / "page.html.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(page).render(
-        style=Markup(style),
+    return render(
+        __package__,
         headings=_headings(board),
         sections=[(title, [(row, _cells(board, row)) for row in rows]) for title, rows in _sections(board)],
         notes=_notes(board),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +14,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.conditions import Side, conditions, ranked
+from eager_lmeval.runs.conditions import Side, but_for_its_seed, ranked
 from eager_lmeval.runs.documents import Columns, Key, columns
 from eager_lmeval.runs.run import Run, find_runs
 from eager_lmeval.scores.paired import holm, pooled_test
-from eager_lmeval.scores.stats import standard_error
+from eager_lmeval.scores.stats import mean, standard_error
 
 __all__ = ["Board", "Cell", "Row", "make_board"]
 
 AVERAGE, VOTE = "pass_rate_w", "cons_w@max"
 """Weighted by path (SPEC 6), so that trees and independent samples compare; of the latter all weights are equal."""
-_NO_DIFFERENCE = ("seed", "max_rows")
 
 
 class Cell(NamedTuple):
@@ -99,7 +97,7 @@ def make_board(
     a stratum), corrected by Holm over all pairs. A row's rank runs from 1 + how many are shown to be better to how many
     are not shown to be worse; with the best ties who is not shown to be worse than the row with the highest average.
     """
-    groups = _grouped([run for path in paths for run in find_runs(path)])
+    groups = _grouped(find_runs(*paths))
     tasks = list(dict.fromkeys(task for runs in groups for task in runs[0].tasks))
     named = metric or AVERAGE
     rows = [_row(runs, tasks, named, metric is None, confidence) for runs in groups]
@@ -123,15 +121,8 @@ def make_board(
 def _grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs that differ in nothing but their seed, and of equal seeds the newest."""
     groups: dict[str, dict[str, Run]] = {}
-    for run in {run.results_file.resolve(): run for run in runs}.values():
-        made: list[Any] = [
-            [pool["task"], {name: value for name, value in pool["options"].items() if name not in _NO_DIFFERENCE}]
-            for pool in run.all_pools
-        ]
-        made = made or [run.config.get("model_args"), run.config.get("gen_kwargs")]
-        asked = [[conditions(run, task), columns(run, task).prompts_digest] for task in run.tasks]
-        key = json.dumps([run.model, run.tasks, made, asked], sort_keys=True, default=str)
-        groups.setdefault(key, {})[str(run.config.get("torch_seed"))] = run
+    for run in runs:
+        groups.setdefault(but_for_its_seed(run), {})[str(run.config.get("torch_seed"))] = run
     return [list(group.values()) for group in groups.values()]
 
 
@@ -151,9 +142,8 @@ def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, co
         vote = _averaged([one.get(VOTE, {}) for one in found]) if votes else {}
         cost = _averaged([one.get("tokens", {}) for one in found])
         numbers = list(scored.values())
-        cells[task] = Cell(
-            _mean(scored), _half_width(standard_error(numbers), confidence), _mean(vote), _mean(cost), len(scored)
-        )
+        half_width = _half_width(standard_error(numbers), confidence)
+        cells[task] = Cell(mean(numbers), half_width, mean([*vote.values()]), mean([*cost.values()]), len(scored))
         values[task] = scored
     row = Row(
         model=run.model,
@@ -189,10 +179,6 @@ def _averaged(columns: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
     """Each document's mean over the runs; those without a value in one of them are left out."""
     keys = [key for key in columns[0] if all(not math.isnan(column.get(key, math.nan)) for column in columns)]
     return {key: math.fsum(column[key] for column in columns) / len(columns) for key in keys}
-
-
-def _mean(values: Mapping[Key, float]) -> float:
-    return math.fsum(values.values()) / len(values) if values else math.nan
 
 
 def _half_width(error: float, confidence: float) -> float:

@@ -131,9 +131,7 @@ def read_runs(paths: Sequence[Path], pack: Pack | None = None) -> list[Scored]:
 
     ``pack`` is given what a page draws of each document, in the order of the files, and returns what is kept of it.
     """
-    runs = [run for path in paths for run in find_runs(path)]
-    unique = {run.results_file.resolve(): run for run in runs}
-    scored = [_score(run, task, pack) for run in unique.values() for task in run.tasks]
+    scored = [_score(run, task, pack) for run in find_runs(*paths) for task in run.tasks]
     if not scored:
         raise UsageError(f"{', '.join(map(str, paths))}: the runs scored no task")
     return scored

@@ -13,6 +13,7 @@ from eager_lmeval.commands.plots import Point, histogram, scatter
 from eager_lmeval.commands.report import markdown
 from eager_lmeval.commands.report.content import Listed, Scored, estimated, on_shared_documents
 from eager_lmeval.commands.report.packing import pack
+from eager_lmeval.commands.writing import render
 from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
 from eager_lmeval.scores.stats import mean
 
@@ -26,19 +27,16 @@ _FIRST = ("pass@max", "cons_w@max", "pass_rate_w")
 
 def to_html(scored: Sequence[Scored]) -> str:
     """The whole page. Its policy lets no script run but ours, by hash, and nothing be fetched."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = "".join(['"use strict";\n(() => {\n', *map(_resource, _SCRIPTS), "})();\n"])
+    parts = [(files(__package__) / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    script = "".join(['"use strict";\n(() => {\n', *parts, "})();\n"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     entries = list(scored)
-    return environment.from_string(_resource("page.html.jinja")).render(
+    return render(
+        __package__,
         script=Markup(script),
         script_digest=Markup(digest),
-        style=Markup(_resource("page.css")),
         tasks=[_task(name, entries) for name in dict.fromkeys(entry.task for entry in entries)],
         runs=[_run(number, entry) for number, entry in enumerate(entries, 1)],
         index=Markup(pack([_index(number, entry) for number, entry in enumerate(entries, 1)])),
@@ -49,10 +47,6 @@ def to_html(scored: Sequence[Scored]) -> str:
         ],
         upper_bound=UPPER_BOUND,
     )
-
-
-def _resource(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
