@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from browser import Browser, find_chromium
-from debian import MAY_INSTALL
+from browser import CHROMIUM, Browser, find_chromium
+from debian import MAY_INSTALL, install_missing
 from tiers import ALL
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub: tests must not depend on a network
@@ -20,6 +20,12 @@ else:
     settings.register_profile("usual", max_examples=30, deadline=None)
     settings.register_profile("all", max_examples=200, deadline=None)
     settings.load_profile("all" if ALL else "usual")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Installs the system's packages before there are workers, which would get in each other's way."""
+    if not hasattr(config, "workerinput"):
+        install_missing({"chromium": CHROMIUM, "bubblewrap": ("bwrap",)})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

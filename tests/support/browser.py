@@ -14,7 +14,7 @@ from typing import Any
 
 from debian import find_program
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--headless",
     "--no-sandbox",  # tests may run as root, where the sandbox cannot
@@ -32,8 +32,8 @@ TIMEOUT_S = 30.0
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium, None where there is none; it may be installed first, see `debian`."""
-    return find_program("chromium", *_NAMES)
+    """The path of a Chromium, None where there is none."""
+    return find_program(*CHROMIUM)
 
 
 class Browser:

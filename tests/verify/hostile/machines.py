@@ -68,7 +68,7 @@ def usable(machine: Machine) -> Machine | None:
     """The set-up with an interpreter that it can use; None where this machine cannot do it."""
     if os.geteuid() != 0 and machine != BUBBLEWRAP:
         return None  # only root can become an ordinary user, or give a program a user of its own
-    if machine.isolation == "bubblewrap" and find_program("bubblewrap", "bwrap") is None:
+    if machine.isolation == "bubblewrap" and find_program("bwrap") is None:
         return None
     for python in (sys.executable, "/usr/bin/python3"):
         place = new_place(machine)
