@@ -6,10 +6,15 @@ import contextlib
 import json
 import socket
 import sys
+from collections import deque
 from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -236,9 +241,7 @@ VALUES = st.recursive(
     | st.floats(allow_nan=False)
     | st.text(max_size=5)
     | st.binary(max_size=5)
-    | st.complex_numbers(allow_nan=False)
-    | st.fractions()
-    | st.decimals(allow_nan=False),
+    | st.complex_numbers(allow_nan=False),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.tuples(inner, inner)
@@ -264,29 +267,37 @@ def test_plain_values_arrive_as_they_were_sent(value: object) -> None:
     assert type(arrived) is type(value)
 
 
-@pytest.mark.parametrize("value", [object(), len, lambda: 0, [object()], iter(int, 1), NotImplemented, int])
-def test_what_is_no_plain_value_does_not_pass(value: object) -> None:
-    with pytest.raises(UnsupportedValue):
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(), len, [object()], iter(int, 1), int, range(3), {1: 2}.values(), deque([1]), bytearray(b"x"),
+        np.array([1]), np.longdouble(1), Fraction(1, 3), Decimal("0.1"), Decimal("NaN"), date(2024, 2, 28), ...,
+    ],
+)  # fmt: skip
+def test_what_neither_is_nor_equals_a_plain_value_does_not_pass(value: object) -> None:
+    with pytest.raises(UnsupportedValue, match="cannot pass between tests and program"):
         Values().dump(value)
 
 
-KINDS = [
-    "list", "tuple", "dict", "set", "frozenset", "deque", "bytearray", "float", "keys", "values", "items",
-    "OrderedDict", "Counter", "defaultdict", "namedtuple", "dataclass", "object", "ndarray", "iterator", "nothing",
-]  # fmt: skip
-SCALARS = ["int", "nan", "numpy", "bytes", "complex", "range", "Fraction", "Decimal", "datetime", "timedelta", "x"]
+def test_the_note_of_a_result_says_what_did_not_pass() -> None:
+    returned = run_in_jail("def f(): return (i for i in 'ab')", "f", "list(f())")
+    assert returned.note.startswith("the program's answer: a value of type generator cannot pass between tests")
+    given = run_in_jail("def f(x): return 1", "f", "f(iter([]))")
+    assert given.note.startswith("the call did not reach the program: a value of type list_iterator cannot pass")
+
+
+KINDS = ["list", "tuple", "dict", "set", "frozenset", "nan", "object"]
+SCALARS = ["int", "nan", "bytes", "complex", "x"]
 ATOMS = (
     st.none()
     | st.booleans()
     | st.integers(-2, 5)
     | st.text(max_size=3)
-    | st.sampled_from(["<f8", "O", "int", "a", "00", "__class__"])
+    | st.sampled_from(["int", "a", "00", "__class__"])
     | st.lists(st.integers(-1, 4), max_size=2)
     | st.dictionaries(st.sampled_from(SCALARS), st.text(max_size=3) | st.lists(st.integers(), max_size=3), max_size=2)
 )
-OBJECTS = st.lists(
-    st.tuples(st.integers(-1, 4), st.sampled_from(KINDS), ATOMS, ATOMS, ATOMS) | st.tuples(ATOMS) | ATOMS, max_size=4
-)
+OBJECTS = st.lists(st.tuples(st.sampled_from(KINDS), ATOMS, ATOMS, ATOMS) | st.tuples(ATOMS) | ATOMS, max_size=4)
 MESSAGES = st.fixed_dictionaries({"value": ATOMS, "objects": OBJECTS}) | ATOMS
 
 
@@ -304,4 +315,4 @@ def test_whatever_the_program_raises_is_an_exception_or_refused(message: Any, te
     message = json.loads(json.dumps(message))
     for kinds in ([["builtins", "ValueError"]], [[text, text], ["builtins", text]], message):
         with contextlib.suppress(UnsupportedValue):
-            str(to_exception({"kinds": kinds, "text": text, "content": message}, Values()))
+            str(to_exception({"kinds": kinds, "text": text, "content": message}, Values(), {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from eager_lmeval.verify.jail.messages import UnsupportedValue
@@ -32,15 +33,15 @@ def to_message(error: BaseException, values: Values) -> dict[str, Any]:
     return {"kinds": kinds, "text": text, "content": content}
 
 
-def to_exception(message: Any, values: Values) -> BaseException:
+def to_exception(message: Any, values: Values, classes: Mapping[str, Any]) -> BaseException:
     """The exception of `to_message`. A class that the tests do not have becomes one of its name upon those they have.
 
-    UnsupportedValue where the message is none.
+    ``classes`` are the prompt's globals. UnsupportedValue where the message is none.
     """
     try:
         kinds, text = message["kinds"], str(message["text"])
         args, attributes = values.load(message["content"])
-        kind = _class_for(kinds, values)
+        kind = _class_for(kinds, classes)
         error = _instance(kind, args, attributes)
         if _text(error) != text:
             error = _instance(type(kind.__name__, (kind,), {"__str__": lambda self: text}), args, attributes)
@@ -49,10 +50,10 @@ def to_exception(message: Any, values: Values) -> BaseException:
     return error
 
 
-def _class_for(kinds: list[list[str]], values: Values) -> type[BaseException]:
+def _class_for(kinds: list[list[str]], classes: Mapping[str, Any]) -> type[BaseException]:
     bases: list[type[BaseException]] = []
     for position, (module, name) in enumerate(kinds):
-        found = _known_class(module, name, values)
+        found = _known_class(module, name, classes)
         if found is not None and position == 0:
             return found
         if found is not None and not any(issubclass(base, found) for base in bases):
@@ -65,9 +66,11 @@ def _class_for(kinds: list[list[str]], values: Values) -> type[BaseException]:
         return type(own_name, tuple(bases[:1]), {})
 
 
-def _known_class(module: str, name: str, values: Values) -> type[BaseException] | None:
+def _known_class(module: str, name: str, classes: Mapping[str, Any]) -> type[BaseException] | None:
     if module == "program":
-        found: Any = values.class_named(name)
+        found = classes.get(name)
+        if getattr(found, "__module__", None) != classes.get("__name__"):  # imported, so another class of that name
+            return None
     elif module.partition(".")[0] in _SKIPPERS:
         return None
     else:

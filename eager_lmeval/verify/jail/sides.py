@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import types
-from collections.abc import Callable, Generator, Iterator
 from typing import Any, NoReturn
 
 from eager_lmeval.verify.jail.failures import to_exception, to_message
@@ -33,22 +32,11 @@ def run_program(connection: socket.socket, job: dict[str, Any]) -> NoReturn:
     except BaseException as error:  # SystemExit too: to end is not to pass
         send(connection, {"message": _describe(error)})
         os._exit(1)
-    lent: list[Iterator[Any]] = []
-
-    def lend(iterator: Iterator[Any]) -> int:
-        lent.append(iterator)
-        return len(lent) - 1
-
     while True:
-        values = Values(module.__dict__, lend=lend)
+        values = Values()
         try:
-            call = receive(connection)
-            if "next" in call:
-                value = next(lent[call["next"]])
-            else:
-                args, kwargs = values.load(call["call"])
-                value = function(*args, **kwargs)
-            reply: dict[str, Any] = {"value": values.dump(value)}
+            args, kwargs = values.load(receive(connection))
+            reply: dict[str, Any] = {"value": values.dump(function(*args, **kwargs))}
         except EOFError:
             os._exit(0)
         except UnsupportedValue as error:
@@ -100,7 +88,7 @@ class _StandIn:
         self.calls = 0
         self.fault = ""
         self.classes: dict[str, Any] = {}
-        """What the prompt defines."""
+        """What the prompt defines; exceptions of these classes are raised as such."""
 
     def wait_until_ready(self) -> None:
         reply = self._receive()
@@ -108,18 +96,11 @@ class _StandIn:
             self._fail(f"the program did not load: {reply.get('message')}")
 
     def call(self, *args: object, **kwargs: object) -> Any:
-        values = Values(self.classes, borrow=self._borrow)
-        try:
-            message = values.dump((args, kwargs))
-        except UnsupportedValue as error:
-            self._fail(f"the call did not reach the program: {error}")
-        return self._ask({"call": message}, values)
-
-    def _ask(self, message: dict[str, Any], values: Values) -> Any:
         if self.fault:
             raise _ProgramGone(self.fault)
+        values = Values()
         try:
-            send(self._connection, message)
+            send(self._connection, values.dump((args, kwargs)))
         except (OSError, UnsupportedValue) as error:
             self._fail(f"the call did not reach the program: {error}")
         reply = self._receive()
@@ -127,26 +108,12 @@ class _StandIn:
         try:
             if "value" in reply:
                 return values.load(reply["value"])
-            raised = to_exception(reply["raised"], values) if "raised" in reply else None
+            raised = to_exception(reply["raised"], values, self.classes) if "raised" in reply else None
         except UnsupportedValue as error:
             self._fail(str(error))
         if raised is not None:
             raise raised
         self._fail(f"the program's answer: {str(reply.get('unsupported'))[:_NOTE_LENGTH]}")
-
-    def _borrow(self, number: int, generator: bool) -> Iterator[Any]:
-        return self._generate(number) if generator else _Borrowed(lambda: self._next(number))
-
-    def _generate(self, number: int) -> Generator[Any, None, Any]:
-        while True:
-            try:
-                item = self._next(number)
-            except StopIteration as stop:
-                return stop.value
-            yield item
-
-    def _next(self, number: int) -> Any:
-        return self._ask({"next": number}, Values(self.classes, borrow=self._borrow))
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -162,16 +129,6 @@ class _StandIn:
     def _fail(self, fault: str) -> NoReturn:
         self.fault = fault
         raise _ProgramGone(fault)
-
-
-class _Borrowed(Iterator[Any]):
-    """An iterator of the program's: it goes on there, one item at a time."""
-
-    def __init__(self, following: Callable[[], Any]) -> None:
-        self._following = following
-
-    def __next__(self) -> Any:
-        return self._following()
 
 
 def _describe(error: BaseException) -> str:
