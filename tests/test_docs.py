@@ -148,7 +148,7 @@ def test_every_flag_of_the_harness_is_in_the_table() -> None:
         action for action in HarnessCLI()._parser._actions if isinstance(action, argparse._SubParsersAction)
     )
     flags = {flag for action in subcommands.choices["run"]._actions for flag in action.option_strings}
-    told = {name for row in table_rows("docs/harness-flags.md", "flag") for name in names(row[0])}
+    told = {name for row in table_rows("docs/harness.md", "flag") for name in names(row[0])}
     assert {flag for flag in flags if flag.startswith("--")} <= told
 
 

@@ -93,7 +93,7 @@ def test_the_task_of_the_documentation_runs_as_it_stands_there(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "my_tasks"
     folder.mkdir()
-    shown = {block.language: block.text for block in blocks(ROOT / "docs/own-task.md")}
+    shown = {block.language: block.text for block in blocks(ROOT / "docs/tasks.md")}
     (folder / "my_task.yaml").write_text(shown["yaml"])
     (folder / "problems.jsonl").write_text(shown["json"])
     manager = TaskManager(include_path=str(folder), include_defaults=False)

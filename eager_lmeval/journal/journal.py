@@ -1,6 +1,6 @@
 """The journal (SPEC 9): what was grown is kept, prompt by prompt, so that a killed run loses what was in flight alone.
 
-A folder of JSONL files, one a process and run; docs/journal.md describes them. The journal knows prompts by keys and
+A folder of JSONL files, one a process and run; docs/long-runs.md describes them. The journal knows prompts by keys and
 what was grown of them by names that its users choose; it does not know what a strategy is.
 """
 

@@ -1,4 +1,4 @@
-"""Parts: what is journaled of a prompt in one go, and the names that say what each is (docs/journal.md)."""
+"""Parts: what is journaled of a prompt in one go, and the names that say what each is (docs/long-runs.md)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.lm_vllm import _ARGUMENTS, EagerVLLM, own_devices
 from eager_lmeval.pools.vllm_decoding import arguments_for
 
-PAGE = Path(__file__).parents[3] / "docs" / "vllm.md"
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
 
 def ask(lm: EagerVLLM, context: str = "<|user|>Add 1+2.<|assistant|>", **gen_kwargs: Any) -> list[str]:

@@ -32,7 +32,7 @@ GEN_KWARGS = "temperature=0.8,max_gen_toks=60"
 
 
 def started(out: Path, rank: int = 0, ranks: int = 1, port: int = 0, **more: Any) -> subprocess.Popen[str]:
-    """The command of docs/vllm.md, for one process; several are told of each other as torchrun does it."""
+    """The command of docs/models.md, for one process; several are told of each other as torchrun does it."""
     arguments = ",".join(f"{name}={value}" for name, value in (SETTINGS | OPTIONS | more).items())
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "eager-vllm", "--model_args", arguments]
     command += ["--include_path", str(paths.tasks_dir()), "--tasks", "eager_demo", "--limit", str(DOCS)]
