@@ -12,11 +12,11 @@ from eager_lmeval.algorithm.strategy import Judge
 from eager_lmeval.algorithm.tree import Sequence, Tree
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.decoding import ModelDecoding
-from eager_lmeval.pools.labels import make_judge
+from eager_lmeval.pools.labels import make_judge, read_labels
+from eager_lmeval.pools.marks import COLUMN
 from eager_lmeval.pools.requests import Pool, Request, make_pools
 from eager_lmeval.pools.run import grow_pool
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
-from eager_lmeval.verify import get_verifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -125,11 +125,5 @@ def _judge(pool: Pool, labels: Seq[str] | None) -> Judge | None:
     if labels is None or len(labels) != len(pool.prompts):
         came = "none came" if labels is None else f"{len(labels)} came"
         raise UsageError(f"strategy=eager needs labels, one for each of the {len(pool.prompts)} prompts, and {came}")
-    texts = {place: str(label) for place, label in enumerate(labels)}
-    judge = make_judge(_TASK, texts, pool.options)
-    for place, label in texts.items():
-        try:
-            get_verifier(pool.options.verifier or "").grade([], label)
-        except UsageError as error:
-            raise UsageError(f"the label of prompt {place}: {error}") from error
-    return judge
+    documents = [(prompt, {COLUMN: {"label": str(label)}}) for prompt, label in zip(pool.prompts, labels, strict=True)]
+    return make_judge(_TASK, read_labels(documents, pool.options), pool.options)

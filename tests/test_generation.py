@@ -102,7 +102,7 @@ def test_the_winner_of_a_vote_is_the_first_sequence_of_the_heaviest_class() -> N
         ({"labels": ["1", "2"]}, "read by strategy=eager alone"),
         ({"strategy": "eager", "verifier": "math"}, "2 prompts, and none came"),
         ({"strategy": "eager", "verifier": "math", "labels": ["1"]}, "2 prompts, and 1 came"),
-        ({"strategy": "eager", "verifier": "choice", "labels": ["A", "?"]}, "the label of prompt 1: verifier=choice"),
+        ({"strategy": "eager", "verifier": "choice", "labels": ["A", "?"]}, "document 1: verifier=choice"),
         ({"strategy": "consistency"}, "needs a verifier"),
         ({"max_gen_toks": 100_000}, "leaves no room for a prompt"),
     ],

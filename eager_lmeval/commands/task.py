@@ -281,15 +281,12 @@ def _verifier_for(labels: Sequence[str]) -> str:
 
 def _unread(labels: Sequence[str], name: str) -> list[tuple[int, str]]:
     """The documents whose label the verifier cannot read, with the reason; UsageError if it can read none."""
+    from eager_lmeval.pools.labels import label_refusal
     from eager_lmeval.verify import get_verifier
 
     verifier = get_verifier(name)
-    found = []
-    for place, label in enumerate(labels):
-        try:
-            verifier.grade([], label)
-        except UsageError as error:
-            found.append((place, str(error)))
+    refusals = ((place, label_refusal(verifier, label)) for place, label in enumerate(labels))
+    found = [(place, reason) for place, reason in refusals if reason]
     if len(found) == len(labels):
         raise UsageError(f"no label can be read; the first: {found[0][1]}")
     return found

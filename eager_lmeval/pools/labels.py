@@ -16,7 +16,7 @@ from eager_lmeval.harness.templates import environment
 from eager_lmeval.pools.marks import COLUMN
 from eager_lmeval.verify import Verifier, get_verifier
 
-__all__ = ["document_options", "make_judge", "read_labels", "render_label"]
+__all__ = ["document_options", "label_refusal", "make_judge", "read_labels", "render_label"]
 
 
 def document_options(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,11 +61,21 @@ def read_labels(docs: Iterable[tuple[Prompt, Mapping[str, Any]]], options: Optio
         verifier = _verifier(prompt.task, options)
         try:
             labels[prompt.index] = label = render_label(doc, options.label)
-            verifier.grade([], label)  # says at once what it cannot compare
+            if reason := label_refusal(verifier, label):
+                raise UsageError(reason)
         except UsageError as error:
             document = prompt.index if prompt.doc_id is None else prompt.doc_id
             raise UsageError(f"task {prompt.task!r}, document {document}: {error}") from error
     return labels
+
+
+def label_refusal(verifier: Verifier, label: str) -> str:
+    """Why no answer can be compared with a label, "" where answers can."""
+    try:
+        verifier.grade([], label)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def make_judge(task: str, labels: Mapping[int, str], options: Options) -> Judge:
