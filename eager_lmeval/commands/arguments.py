@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 __all__ = [
     "Amount",
+    "add_removed",
     "add_runs",
     "amount",
     "argument",
@@ -110,6 +111,15 @@ def _path(text: str) -> Path:
 
 path_argument = argument(_path)
 """The ``type`` of an argparse argument that is a path."""
+
+
+def add_removed(parser: argparse.ArgumentParser, option: str, version: str, instead: str) -> None:
+    """An option that there was until ``version``: given, it is refused, and ``instead`` says what to do."""
+
+    def refuse(_: str) -> None:
+        raise ValueError(f"it was removed in version {version}: {instead}")
+
+    parser.add_argument(option, type=argument(refuse), help=argparse.SUPPRESS)
 
 
 def add_runs(parser: argparse.ArgumentParser, remark: str = "") -> None:

@@ -82,3 +82,10 @@ def test_an_amount_without_sense_is_wrong_usage(arguments: list[str], capsys: py
     said = capsys.readouterr().err.splitlines()[-1]
     assert f"{arguments[-2]}: " in said
     assert "such as" in said
+
+
+def test_an_option_that_was_removed_says_when_it_went_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["calibrate", "pilot", "--branching", "top2"])
+    assert ended.value.code == 2
+    assert "--branching: it was removed in version 0.2.0: leave it out" in capsys.readouterr().err

@@ -56,6 +56,9 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="F,…",
         help="the most tokens that a sequence splits into, or none; default: none,2",
     )
+    arguments.add_removed(
+        parser, "--branching", "0.2.0", "leave it out; forecasts are of branching=systematic and of the race"
+    )
     parser.add_argument("--prompts", type=count, metavar="D", help="prompts of the whole run; default: the task's")
     target = parser.add_mutually_exclusive_group()
     chosen = (
