@@ -15,6 +15,7 @@ from eager_lmeval.runs.results import read_results
 from eager_lmeval.runs.samples import Sample, as_number, read_samples
 
 __all__ = [
+    "ROUNDS",
     "UNGRADED",
     "Run",
     "RunName",
@@ -29,6 +30,8 @@ __all__ = [
 
 UNGRADED = "bypass"
 """The harness's name for the only metric of ``--predict_only``, which has no value."""
+ROUNDS = "rounds"
+"""What `strategy=consistency` of release 0.1 is called, which was no race: rounds of trees until a vote settled."""
 _COMPANION = re.compile(
     r".*_(stderr|ci95|stderr_sampling|if_right)|mean_(tokens|sequences|branches)|(un)?scored(@\d+)?"
     rf"|max_sequences|entropy_threshold|temperature|labels_used|{UNGRADED}"
@@ -94,7 +97,7 @@ class Run:
     @cached_property
     def all_pools(self) -> list[Mapping[str, Any]]:
         """What `eager` says of its pools (options, ledger, cost); nothing for another model of the harness."""
-        return list((self.config.get("eager") or {}).get("pools") or [])
+        return list(map(_as_made, (self.config.get("eager") or {}).get("pools") or []))
 
     def pools(self, task: str) -> list[Mapping[str, Any]]:
         """Those of a task, which the harness from 0.5 on lists as ``group::task`` where it ran as a group's."""
@@ -143,6 +146,13 @@ class Run:
         counted = (self.results.get("n-samples") or {}).get(task) or {}
         effective: int | None = counted.get("effective")
         return effective
+
+
+def _as_made(pool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A pool with its strategy called by what it was; every race has recorded ``first_lanes``."""
+    options = pool["options"]
+    in_rounds = options["strategy"] == "consistency" and "first_lanes" not in options
+    return {**pool, "options": {**options, "strategy": ROUNDS}} if in_rounds else pool
 
 
 def find_runs(*paths: Path) -> list[Run]:

@@ -19,7 +19,6 @@ from shown_run import HOSTILE, records, thought, write_shown_run
 from eager_lmeval.commands.cli import main
 from eager_lmeval.commands.report.content import on_shared_documents, read_runs
 from eager_lmeval.commands.report.packing import Packer, unpack
-from eager_lmeval.scores.scoring import score
 
 
 @pytest.fixture(scope="module")
@@ -207,34 +206,6 @@ def test_a_task_without_trees_is_shown_by_its_responses(tmp_path: Path) -> None:
     assert [listed.flags.failing for listed in scored.documents] == [False, True]
 
 
-@pytest.mark.parametrize("truncated_votes", [False, True])
-def test_verdicts_follow_the_rules_that_the_run_was_scored_with(truncated_votes: bool, tmp_path: Path) -> None:
-    tree = tree_record(["<think>so \\boxed{1}, or", "<think>hm"], finish="length")
-    tree["scoring"] = {"ks": [], "tie": "mean", "truncated_votes": truncated_votes}
-    for sequence in tree["sequences"]:
-        sequence["answer_at"] = None
-    values = score({"eager": {"label": "1", "verifier": "math"}}, tree)
-    (scored,) = read_runs([write_run(tmp_path, {"pass@max": [values["pass@max"]]}, records=[tree])])
-    (listed,) = scored.documents
-    assert listed.document.num_correct == values["pass_rate"] * 2 == int(truncated_votes)
-    assert listed.flags.failing == (not truncated_votes)
-
-
-def test_verdicts_of_the_verifier_exact_are_shown(tmp_path: Path) -> None:
-    run = write_run(tmp_path, {"pass@max": [1.0]}, records=[tree_record(["<think>?</think>1", "<think>?</think>2"])])
-    samples_file(run).write_text(samples_file(run).read_text().replace('"verifier": "math"', '"verifier": "exact"'))
-    assert [one["correct"] for one in shown(run, 0)["sequences"]] == [True, False]
-
-
-def test_a_verifier_that_may_run_code_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = write_run(tmp_path, {"pass@max": [1.0, 0.0]}, records=records()[:2])
-    samples_file(run).write_text(samples_file(run).read_text().replace('"verifier": "math"', '"verifier": "code"'))
-    monkeypatch.setattr("eager_lmeval.runs.documents.get_verifier", lambda name: pytest.fail(f"asked for {name}"))
-    (scored,) = read_runs([run])
-    assert [listed.document.num_correct for listed in scored.documents] == [None, None]
-    assert [listed.flags.failing for listed in scored.documents] == [False, True]
-
-
 def test_unreadable_runs_give_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", {"pass@max": [1.0, 0.0]})
     text = samples_file(run).read_text()
@@ -266,3 +237,12 @@ def test_the_script_that_takes_pictures_says_what_to_install_and_installs_nothin
     assert done.returncode == 2
     assert "install chromium" in done.stderr
     assert not (tmp_path / "called").exists()
+
+
+def test_consistency_of_release_0_1_is_called_rounds_and_keeps_its_grants(tmp_path: Path) -> None:
+    options = {**OPTIONS, "strategy": "consistency", "branching": "none"}
+    record = {**records()[0], "strategy": "consistency", "rounds": 2}
+    granted = {"eligible": 1, "surplus": 3, "grants": {"0": 2}, "granted": 2, "spent": 2, "left": 1}
+    run = write_run(tmp_path, {"pass@max": [1.0]}, records=[record], options=options, ledger=granted)
+    (scored,) = read_runs([run])
+    assert (scored.method, scored.documents[0].grant) == ("rounds", 2)

@@ -55,7 +55,7 @@ def test_a_value_is_found_under_the_filter_that_the_task_has(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("listed", ["eager_demo", "eager_math::eager_demo"])
 def test_the_pools_of_a_task_are_found_where_the_harness_lists_it_below_its_group(listed: str) -> None:
-    pools = [{"task": "eager_demo"}, {"task": "eager_gsm8k"}]
+    pools = [{"task": task, "options": {"strategy": "init"}} for task in ("eager_demo", "eager_gsm8k")]
     run = Run(Path("results.json"), {"results": {listed: {}}, "config": {"eager": {"pools": pools}}})
     assert run.pools(listed) == pools[:1]
 

@@ -355,7 +355,7 @@ def _configuration(pilot: Run, task: str, chosen: Forecast) -> dict[str, Any]:
     strategy = pilot.pools(task)[0]["options"]["strategy"]
     left_out = {*_CHOSEN, *TOP2_ALONE, "preset"}
     model_args = {name: value for name, value in given.items() if name not in left_out} | {
-        "strategy": "init" if strategy in ("parallel", "consistency") else strategy,
+        "strategy": strategy if strategy in ("adapt", "eager") else "init",
         "branching": "systematic",
         "max_sequences": chosen.max_sequences,
         "entropy_threshold": chosen.threshold,

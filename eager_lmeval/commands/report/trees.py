@@ -9,6 +9,7 @@ from typing import Any
 
 from eager_lmeval.algorithm.tree import parent_path
 from eager_lmeval.runs.documents import Document
+from eager_lmeval.runs.run import ROUNDS
 from eager_lmeval.verify import Graded
 
 __all__ = ["Shown", "shown"]
@@ -81,9 +82,9 @@ def shown(document: Document, pack: Callable[[Mapping[str, Any]], str] | None) -
 
 def pool_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     """Equal for a pool's options and for the records of its documents."""
-    return tuple(
-        options.get(name) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature", "seed")
-    )
+    strategy = "consistency" if options.get("strategy") == ROUNDS else options.get("strategy")
+    names = ("max_sequences", "entropy_threshold", "temperature", "seed")
+    return strategy, *(options.get(name) for name in names)
 
 
 def _shown(sequences: Sequence[Mapping[str, Any]], graded: Sequence[Graded | None]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eager_lmeval.commands.tables import Table, markdown_cell
-from eager_lmeval.runs.run import Run, is_companion
+from eager_lmeval.runs.run import ROUNDS, Run, is_companion
 
 __all__ = ["Row", "means_of", "rows_of", "to_csv", "to_latex", "to_markdown"]
 
@@ -26,6 +26,7 @@ _NAMES = {
     "adapt": "EAGER-adapt",
     "eager": "EAGER (labels)",
     "consistency": "Consistency",
+    ROUNDS: "Rounds",
 }
 
 

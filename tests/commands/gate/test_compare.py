@@ -78,33 +78,11 @@ def test_documents_without_a_partner_are_refused_or_listed_and_left_out(
     assert (task["documents"], task["only_baseline"], task["only_candidate"]) == (197, [0, 1, 2], [200, 201, 202])
 
 
-def test_documents_are_paired_by_hash_and_not_by_their_place(baseline: Path, tmp_path: Path) -> None:
-    shuffled = candidate(tmp_path)
-    lines = samples_file(shuffled).read_text().splitlines(keepends=True)
-    samples_file(shuffled).write_text("".join(reversed(lines)))
-    json_file = tmp_path / "found.json"
-    compare(baseline, shuffled, "--json", json_file)
-    metrics = json.loads(json_file.read_text())["tasks"]["toy_task"]["metrics"]
-    assert metrics["tokens"]["difference"] == 0
-    assert (metrics["tokens"]["low"], metrics["tokens"]["high"]) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"options": {**OPTIONS, "max_sequences": 8}}, "max_sequences is 4 in the baseline and 8 in the candidate"),
-        ({"options": {**OPTIONS, "branch_window": 9}}, "branch_window is not recorded in the baseline and 9 in the"),
-        ({"version": 2.0}, "task version is 1.0 in the baseline and 2.0 in the candidate"),
-        (
-            {"questions": ["?"] * len(BASE)},
-            f"the prompts of {len(BASE)} of {len(BASE)} shared documents are others in the",
-        ),
-    ],
-)
-def test_different_options_or_versions_are_refused_unless_allowed(
-    changed: dict[str, object], said: str, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_different_options_are_refused_unless_allowed(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = write_run(tmp_path / "other", {"pass@max": BASE}, **changed)  # type: ignore[arg-type] - by name
+    other = write_run(tmp_path / "other", {"pass@max": BASE}, options={**OPTIONS, "max_sequences": 8})
+    said = "max_sequences is 4 in the baseline and 8 in the candidate"
     assert compare(baseline, other) == 2
     assert said in capsys.readouterr().err
     assert compare(baseline, other, "--allow-different") == 0
@@ -115,43 +93,6 @@ def test_a_candidate_of_a_few_documents_is_no_pass(tmp_path: Path) -> None:
     whole = write_run(tmp_path / "whole", {"pass@max": [1.0] * 20})
     limited = write_run(tmp_path / "limited", {"pass@max": [1.0] * 5})
     assert compare(whole, limited, "--max-drop", "pass@max=0.5") == 2
-
-
-@pytest.mark.parametrize("swapped", [False, True])
-def test_a_run_of_another_model_type_is_refused_in_one_line(
-    swapped: bool, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = write_run(tmp_path / "hf", {"pass@max": BASE}, eager=False)
-    assert compare(*((baseline, other) if swapped else (other, baseline))) == 2
-    without, made = ("candidate", "baseline") if swapped else ("baseline", "candidate")
-    (_, line, _) = capsys.readouterr().err.splitlines()
-    assert line == f"  toy_task: the {without} was not made with --model eager, the {made} was"
-
-
-def test_an_option_that_the_baseline_s_release_lacked_is_a_note_while_it_has_its_default(
-    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    default = write_run(tmp_path / "default", {"pass@max": BASE}, options={**OPTIONS, "tie_margin": "auto"})
-    for pair in ((baseline, default), (default, baseline)):
-        assert compare(*pair) == 0
-        assert "tie_margin is" in capsys.readouterr().out
-    chosen = write_run(tmp_path / "chosen", {"pass@max": BASE}, options={**OPTIONS, "tie_margin": 0.5})
-    assert compare(baseline, chosen) == 2
-    assert "tie_margin is not recorded in the baseline and 0.5 in the candidate" in capsys.readouterr().err
-
-
-def test_a_baseline_older_than_the_branchings_branched_as_in_the_paper_if_at_all(
-    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def made(folder: str, **more: str) -> Path:
-        return write_run(tmp_path / folder, {"pass@max": BASE}, options={**OPTIONS, **more})
-
-    assert compare(baseline, made("top2", branching="top2")) == 0
-    assert compare(baseline, made("systematic", branching="systematic")) == 2
-    assert "branching is 'top2' in the baseline and 'systematic' in the candidate" in capsys.readouterr().err
-    independent = made("old", strategy="parallel"), made("new", strategy="parallel", branching="systematic")
-    assert compare(*independent) == 0
-    assert "branching" not in capsys.readouterr().out
 
 
 def test_a_refusal_says_which_run_was_taken(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,11 +108,6 @@ def test_a_run_compared_with_itself_is_noted(
     assert "baseline and candidate are the same run" in capsys.readouterr().out
     compare(baseline, candidate(tmp_path))
     assert "the same run" not in capsys.readouterr().out
-
-
-def test_another_seed_is_no_difference_of_options(baseline: Path, tmp_path: Path) -> None:
-    other = write_run(tmp_path / "other", {"pass@max": BASE}, options={**OPTIONS, "seed": 2})
-    assert compare(baseline, other) == 0
 
 
 def test_a_result_made_with_labels_says_that_it_is_an_upper_bound(
