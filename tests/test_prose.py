@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_WORDS, MOST_NUMBERS = 24, 2.5
-GENERATED = {"docs/changelog.md", "docs/api.md"}
-"""Made from other files."""
+GENERATED = {"docs/api.md"}
+"""Made from other files, most of it."""
 TO_BE_REWRITTEN = {"docs/performance.md", "docs/study-long.md"}
 """Pages of measurements whose figures are still in the sentences."""
 PAGES = sorted({"README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))} - GENERATED)
