@@ -32,10 +32,17 @@ _WRAPPER = re.compile(
     r"\s*\{([^{}]*)\}"
 )
 _MAX_NESTED_WRAPPERS = 10
+_COMMANDS = {
+    "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac", "sfrac": r"\frac", "nicefrac": r"\frac", "xfrac": r"\frac",
+    "leq": r"\le", "leqslant": r"\le", "geq": r"\ge", "geqslant": r"\ge", "neq": r"\ne", "gt": ">", "lt": "<",
+    "varnothing": r"\emptyset", "O": r"\emptyset", "dots": r"\ldots", "cdots": r"\ldots", "lbrace": r"\{",
+    "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")",
+}  # fmt: skip
+"""Commands that have another spelling."""
+_COMMAND = re.compile(rf"\\({'|'.join(_COMMANDS)})(?![A-Za-z])")
 _SPELLINGS = (
     (re.compile(r"\\color\s*\{\w+\}"), ""),
     (re.compile(r"\\textcolor\s*\{\w+\}\s*\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\(?:[dtcs]|nice|x)frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"(?<=[\w)}])\*\*(?=[\w({\\-])"), "^"),
     (re.compile(r"\^ ?\(([^(){}]+)\)"), r"^{\1}"),
     (re.compile(r"(?<![\\A-Za-z])sqrt ?(?:\(([^()]*)\)|(\d+))"), r"\\sqrt{\1\2}"),
@@ -53,22 +60,10 @@ _SPELLINGS = (
     (re.compile(r"(?<=\d) ?[Pp]\.? ?[Mm]$"), " p.m"),
     (re.compile(r"(\.\d*)\\dot ?\{?(\d)\}?$"), r"\1\\overline{\2}"),
     (re.compile(r"\{ ?([:]) ?\}"), r"\1"),
-    (re.compile(r"\\(?:leq|leqslant)(?![A-Za-z])"), r"\\le"),
-    (re.compile(r"\\(?:geq|geqslant)(?![A-Za-z])"), r"\\ge"),
-    (re.compile(r"\\neq(?![A-Za-z])"), r"\\ne"),
     (re.compile(r"<="), r"\\le "),
     (re.compile(r">="), r"\\ge "),
     (re.compile(r"(?<![\d)])!="), r"\\ne "),
-    (re.compile(r"\\gt(?![A-Za-z])"), ">"),
-    (re.compile(r"\\lt(?![A-Za-z])"), "<"),
-    (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset"),
-    (re.compile(r"\\(?:lbrace)(?![A-Za-z])"), r"\\{"),
-    (re.compile(r"\\(?:rbrace)(?![A-Za-z])"), r"\\}"),
-    (re.compile(r"\\(?:lbrack)(?![A-Za-z])"), "["),
-    (re.compile(r"\\(?:rbrack)(?![A-Za-z])"), "]"),
-    (re.compile(r"\\(?:langle)(?![A-Za-z])\s*"), "("),
-    (re.compile(r"\s*\\(?:rangle)(?![A-Za-z])"), ")"),
-    (re.compile(r"\\(?:dots|cdots)(?![A-Za-z])|\.\.\."), r"\\ldots"),
+    (re.compile(r"\.\.\."), r"\\ldots"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
     (re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\d)"), r"\1{\2}"),
@@ -103,6 +98,7 @@ def plain(answer: str) -> str:
         text = unwrapped
     text = _THIN_GROUPING.sub(",", text)
     text = " ".join(_DROPPED.sub(" ", text.replace(r"\!", "")).split())
+    text = _COMMAND.sub(lambda command: _COMMANDS[command[1]], text)
     text = re.sub(r"\\[{]\s*", r"\\{", text)
     for pattern, spelling in _SPELLINGS:
         text = pattern.sub(spelling, text)
