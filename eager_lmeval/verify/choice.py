@@ -20,14 +20,15 @@ __all__ = ["ChoiceVerifier"]
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DEFAULT_LETTERS = _LETTERS[:10]
 
-_BEFORE_CJK = re.compile(r"(?<=[A-Z])(?=[\u3040-\u9fff\uac00-\ud7af])")
-_ALONE = re.compile(r"(?:(?:the )?(?:answer|option|choice|letter)\W{0,5})?([A-Z])", re.IGNORECASE)
+_BEFORE_CJK = re.compile(r"(?<=[A-Z])(?=[\u3040-\u9fff\uac00-\ud7af])")  # B입니다
+_ALONE = re.compile(r"(?:(?:the )?(?:answer|option|choice|letter)\W{0,5})?([A-Z])", re.IGNORECASE)  # The answer: C
+# (B) 5 apples
 _LEADING = re.compile(r"\W{0,20}(?:(?:option|choice) )?(?:\( ?([A-Z]) ?\)|([A-Z]) ?(?:[.):]|\s-\s|$))", re.IGNORECASE)
-_IN_PROSE = re.compile(r"\W{0,20}(?:(?i:option|choice) )?\(?([B-HJ-Z]|[AI](?! [a-z]))\b(?!['’])")
-_ALTERNATIVE = re.compile(
+_IN_PROSE = re.compile(r"\W{0,20}(?:(?i:option|choice) )?\(?([B-HJ-Z]|[AI](?! [a-z]))\b(?!['’])")  # option D
+_ALTERNATIVE = re.compile(  # B or C
     r"(?:\W{0,3}(?:,|/|&|\bor\b|\band\b)\W{0,3}(?:option |choice )?[(*]{0,3}|\)? ?\()[A-HJ-Z]\b(?!['’])"
 )
-_LABEL = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.):])(?!\S)")
+_LABEL = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.):])(?!\S)")  # (A) one
 _LETTER = r"(?:(?i:option|choice|answer|letter|is) )?[(*]{0,3}\b([A-Z])\b(?!['’])[)*]{0,3}"
 _NO_ARTICLE = r"(?!A (?!because|as|since|for)[a-z])"
 _VERDICTS = (
@@ -41,13 +42,13 @@ _VERDICTS = (
     r"(?i:not|n't) (?i:option )?\(?[A-Z]\)?,? but (?i:rather )?" + _LETTER,
     r"(?i:therefore|thus|hence|so|it is|it's|must be|has to be),? " + _LETTER + r"(?=[.!]?$)",
 )
-_VERDICT = re.compile("|".join(_VERDICTS))
-_DENIAL = re.compile(r"\b(?:not|never|cannot|neither|nor|if)\b|n't\b", re.IGNORECASE)
-_CLAUSE = re.compile(r"[.;,]|\bbut\b")
-_REJECTED = re.compile(
+_VERDICT = re.compile("|".join(_VERDICTS))  # B is correct
+_DENIAL = re.compile(r"\b(?:not|never|cannot|neither|nor|if)\b|n't\b", re.IGNORECASE)  # not
+_CLAUSE = re.compile(r"[.;,]|\bbut\b")  # but
+_REJECTED = re.compile(  # A is wrong
     r"\W{0,3} (?:(?:is|was|are|seems) (?:\w+ )?(?:not|never|incorrect|wrong|false|out|ruled|eliminated)\b|isn't)"
 )
-_MARKED = re.compile(r"\b(?i:option|choice) \(?([A-Z])\b|\(([A-Z])\)|\*\*\W{0,3}([A-Z])\W{0,3}\*\*")
+_MARKED = re.compile(r"\b(?i:option|choice) \(?([A-Z])\b|\(([A-Z])\)|\*\*\W{0,3}([A-Z])\W{0,3}\*\*")  # **C**
 _SHORT = 200
 _MAX_LINE = 1000
 

@@ -12,36 +12,36 @@ from eager_lmeval.verify.latex import plain
 
 __all__ = ["boxed_answer", "final_answer", "stated_answer"]
 
-_BRACES = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_BETWEEN = re.compile(r"\\(?:text|mbox|q?quad)(?![A-Za-z])|[\\\s$&(){}]")
+_BRACES = re.compile(r"\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)  # \boxed{
+_BETWEEN = re.compile(r"\\(?:text|mbox|q?quad)(?![A-Za-z])|[\\\s$&(){}]")  # $\text{ and }$
 _MAX_BETWEEN = 40
-_BRACELESS = re.compile(r"\\boxed\s*((?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s{}$\\])+)")
+_BRACELESS = re.compile(r"\\boxed\s*((?:\\[A-Za-z]+(?:\{[^{}]*\})*|[^\s{}$\\])+)")  # \boxed 5
 _ABROAD = (
     r"答案|答え|故选|应选|정답|답은|réponse|respuesta|resposta|risposta|antwort|ответ|उत्तर|الإجابة(?: النهائية)?|الجواب"
 )
 """Answer, in the languages of the multilingual suites; the Chinese "so choose" needs no colon."""
-_TAG = re.compile(r"<answer>(.{1,1000}?)</answer>", re.IGNORECASE | re.DOTALL)
-_MENTION = re.compile(rf"\banswer\b|^####|{_ABROAD}", re.IGNORECASE | re.MULTILINE)
-_STATED = re.compile(
+_TAG = re.compile(r"<answer>(.{1,1000}?)</answer>", re.IGNORECASE | re.DOTALL)  # <answer>5</answer>
+_MENTION = re.compile(rf"\banswer\b|^####|{_ABROAD}", re.IGNORECASE | re.MULTILINE)  # answer
+_STATED = re.compile(  # the answer is: 5
     rf"(?:{_ABROAD})[*_]{{0,3}}\s?(?:[*_]{{0,3}}\s?[:：=]|是|为|は|은|는|\b(?:est|es|ist|é|è)\b|هي|هو|है)?\s?[:：]?[*_\s]*"
     r"|(?:answer[*_]{0,3}(?: (?:to|for|of|in|as|we|I|that) [^.:\n]{1,80}?)?(?:, [^,.:\n]{1,40},)?\s?"
     r"(?:[*_]{0,3}\s?[:=]|\b(?:is|are|was|equals|(?:comes|turns) out to(?: be)?"
     r"|(?:would|must|should|will|has to)(?: then| therefore)? be)\b\s?:?)|####)[*_\s]*",
     re.IGNORECASE,
 )
-_HEADED = re.compile(r"answer[*_]{0,3}(?:\n|\s?(?=\$|\\[(\[]))", re.IGNORECASE)
-_BEFORE_HEADING = re.compile(r"[#*_ ]*(?:(?:the|my|final|correct|short) )*", re.IGNORECASE)
+_HEADED = re.compile(r"answer[*_]{0,3}(?:\n|\s?(?=\$|\\[(\[]))", re.IGNORECASE)  # Answer $5$
+_BEFORE_HEADING = re.compile(r"[#*_ ]*(?:(?:the|my|final|correct|short) )*", re.IGNORECASE)  # ## Final
 _MAX_BEFORE_HEADING = 30
-_FILLER = re.compile(
+_FILLER = re.compile(  # therefore,
     r"(?:not \S{1,20},? but(?: rather)?|for sure|definitely|certainly"
     r"|indeed|therefore|thus|then|hence|simply|just|actually|exactly|clearly|now|also|so|still|in fact|of course"
     r"|equal to|given by|approximately|about|roughly)\b[,:]?[*_\s]*",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(
+_SENTENCE = re.compile(  # the sum is 5
     r"(?:the|there|so|thus|hence|it|this) (?:.* )?(?:is|are|equals|be):? (.+)", re.IGNORECASE | re.DOTALL
 )
-_NO_STATEMENT = re.compile(
+_NO_STATEMENT = re.compile(  # clearly wrong
     r"(?:not|never)\b.*|(?:(?:quite|also|very|completely|absolutely|partly|probably|most likely) )?"
     r"(?:(?:in)?correct|right|wrong|(?:un)?clear|obvious|verified|confirmed|as follows|below|above|here|given|found"
     r"|obtained|expected|required|needed)\b[^\d$\\]*",
@@ -49,8 +49,8 @@ _NO_STATEMENT = re.compile(
 )
 _MAX_MENTIONS = 200
 _MAX_STATEMENT = 1000
-_DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_SENTENCE_END = re.compile(
+_DELIMITED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)  # $5$
+_SENTENCE_END = re.compile(  # 5 because it is odd
     r"[.;!?](?=\s|$)|[。；，](?!\d)|\s?<\||, not (?=\S+$)"
     r"|,? (?:because|since|which|so|as|where|when|altogether|in total|instead|rather than"
     r"|and (?:we|this|that|it|not)) |,? (?:altogether|in total|instead)$",

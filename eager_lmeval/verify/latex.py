@@ -18,16 +18,16 @@ _SYMBOLS = {
     "％": "%", "′": "'", "…": r"\ldots ", "ℝ": r"\mathbb{R}", "、": ",", "。": ".",
 }  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
-_SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
-_ROOT_SIGN = re.compile(r"√\s*(?:\(([^()]*)\)|(\w+))")
-_VULGAR = re.compile(r"[¼½¾⅐-⅞]")
+_SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")  # ¹²
+_ROOT_SIGN = re.compile(r"√\s*(?:\(([^()]*)\)|(\w+))")  # √(x+1)
+_VULGAR = re.compile(r"[¼½¾⅐-⅞]")  # ½
 
-_DROPPED = re.compile(
+_DROPPED = re.compile(  # \left
     r"\\(?:displaystyle|textstyle|left|right|[bB]ig[lr]?|limits)(?![A-Za-z])|(?<!\\)\\[!,;:> ]|\\q?quad|~"
 )
-_THIN_GROUPING = re.compile(r", ?\\! ?(?=\d{3}(?!\d))")
-_MATHS_AND_UNIT = re.compile(r"\$([^$]+)\$( [^$\d]+)")
-_WRAPPER = re.compile(
+_THIN_GROUPING = re.compile(r", ?\\! ?(?=\d{3}(?!\d))")  # 1,\!000
+_MATHS_AND_UNIT = re.compile(r"\$([^$]+)\$( [^$\d]+)")  # $5$ apples
+_WRAPPER = re.compile(  # \text{cm}
     r"\\(text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mathsf|bf|rm|mbox|hbox|operatorname|emph|boldsymbol|underline)"
     r"\s*\{([^{}]*)\}"
 )
@@ -39,40 +39,40 @@ _COMMANDS = {
     "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")",
 }  # fmt: skip
 """Commands that have another spelling."""
-_COMMAND = re.compile(rf"\\({'|'.join(_COMMANDS)})(?![A-Za-z])")
+_COMMAND = re.compile(rf"\\({'|'.join(_COMMANDS)})(?![A-Za-z])")  # \dfrac
 _SPELLINGS = (
-    (re.compile(r"\\color\s*\{\w+\}"), ""),
-    (re.compile(r"\\textcolor\s*\{\w+\}\s*\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"(?<=[\w)}])\*\*(?=[\w({\\-])"), "^"),
-    (re.compile(r"\^ ?\(([^(){}]+)\)"), r"^{\1}"),
-    (re.compile(r"(?<![\\A-Za-z])sqrt ?(?:\(([^()]*)\)|(\d+))"), r"\\sqrt{\1\2}"),
-    (re.compile(r"(?<![\\A-Za-z])exp ?\(([^()]*)\)"), r"e^{\1}"),
-    (re.compile(r"(?<![\\A-Za-z])(ln|log(?:_\d+)?) ?(?=\()"), r"\\\1"),
-    (re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])"), r"\\pi"),
+    (re.compile(r"\\color\s*\{\w+\}"), ""),  # \color{red}
+    (re.compile(r"\\textcolor\s*\{\w+\}\s*\{([^{}]*)\}"), r"\1"),  # \textcolor{red}{5}
+    (re.compile(r"(?<=[\w)}])\*\*(?=[\w({\\-])"), "^"),  # x**2
+    (re.compile(r"\^ ?\(([^(){}]+)\)"), r"^{\1}"),  # 2^(n+1)
+    (re.compile(r"(?<![\\A-Za-z])sqrt ?(?:\(([^()]*)\)|(\d+))"), r"\\sqrt{\1\2}"),  # sqrt(5)
+    (re.compile(r"(?<![\\A-Za-z])exp ?\(([^()]*)\)"), r"e^{\1}"),  # exp(x)
+    (re.compile(r"(?<![\\A-Za-z])(ln|log(?:_\d+)?) ?(?=\()"), r"\\\1"),  # ln (
+    (re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])"), r"\\pi"),  # 2pi
     (
-        re.compile(r"^(?:all real numbers|all reals|\\mathbb ?\{?R\}?|\\R|\\Reals)$", re.IGNORECASE),
+        re.compile(r"^(?:all real numbers|all reals|\\mathbb ?\{?R\}?|\\R|\\Reals)$", re.IGNORECASE),  # all reals
         r"(-\\infty,\\infty)",
     ),
-    (re.compile(r"^no solutions$", re.IGNORECASE), "no solution"),
-    (re.compile(r"^DNE$"), "does not exist"),
-    (re.compile(r"(?<=\d) ?\^? ?\{? ?(?:th|st|nd|rd) ?\}?$"), ""),
-    (re.compile(r"(?<=\d) ?[Aa]\.? ?[Mm]$"), " a.m"),
-    (re.compile(r"(?<=\d) ?[Pp]\.? ?[Mm]$"), " p.m"),
-    (re.compile(r"(\.\d*)\\dot ?\{?(\d)\}?$"), r"\1\\overline{\2}"),
-    (re.compile(r"\{ ?([:]) ?\}"), r"\1"),
-    (re.compile(r"<="), r"\\le "),
-    (re.compile(r">="), r"\\ge "),
-    (re.compile(r"(?<![\d)])!="), r"\\ne "),
-    (re.compile(r"\.\.\."), r"\\ldots"),
-    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
-    (re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\d)"), r"\1{\2}"),
-    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
-    (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![A-Za-z])"), r"^\\circ "),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(^|[\[(,] ?)\+ ?(?=\\infty)"), r"\1"),
-    (re.compile(r"\\%"), "%"),
-    (re.compile(r"\\\$"), "$"),
+    (re.compile(r"^no solutions$", re.IGNORECASE), "no solution"),  # no solutions
+    (re.compile(r"^DNE$"), "does not exist"),  # DNE
+    (re.compile(r"(?<=\d) ?\^? ?\{? ?(?:th|st|nd|rd) ?\}?$"), ""),  # 4th
+    (re.compile(r"(?<=\d) ?[Aa]\.? ?[Mm]$"), " a.m"),  # 5 am
+    (re.compile(r"(?<=\d) ?[Pp]\.? ?[Mm]$"), " p.m"),  # 5 p.m
+    (re.compile(r"(\.\d*)\\dot ?\{?(\d)\}?$"), r"\1\\overline{\2}"),  # 0.1\dot{3}
+    (re.compile(r"\{ ?([:]) ?\}"), r"\1"),  # 1{:}2
+    (re.compile(r"<="), r"\\le "),  # x<=1
+    (re.compile(r">="), r"\\ge "),  # x>=1
+    (re.compile(r"(?<![\d)])!="), r"\\ne "),  # x != 1
+    (re.compile(r"\.\.\."), r"\\ldots"),  # 1, 2, ...
+    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),  # \frac12
+    (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),  # \frac1{2}
+    (re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\d)"), r"\1{\2}"),  # \frac{1}2
+    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),  # \sqrt2
+    (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![A-Za-z])"), r"^\\circ "),  # 90^{\circ}
+    (re.compile(r"\{,\}"), ","),  # 1{,}000
+    (re.compile(r"(^|[\[(,] ?)\+ ?(?=\\infty)"), r"\1"),  # (+\infty
+    (re.compile(r"\\%"), "%"),  # 50\%
+    (re.compile(r"\\\$"), "$"),  # \$5
 )
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 _ENDING = " \t\n\r\\.,;:"

@@ -49,18 +49,18 @@ _INTEGER = r"\d+"
 _GROUPED = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?"
 _GERMAN = r"\d{1,3}(?:\.\d{3})+,\d+"
 _DECIMAL = r"\d+\.\d*|\.\d+"
-_PLAIN = re.compile(rf"(?:{_GERMAN}|{_GROUPED}|{_DECIMAL}|{_INTEGER})")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
-_SCIENTIFIC = re.compile(
+_PLAIN = re.compile(rf"(?:{_GERMAN}|{_GROUPED}|{_DECIMAL}|{_INTEGER})")  # 1,234.5
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}")  # 0.1\overline{6}
+_SCIENTIFIC = re.compile(  # 1.5 x 10^{3}
     r"(?:(?P<mantissa>[\d.,]+?)\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*(?:\^|\*\*)\s*"
     r"(?:\{\s*(?P<braced>[-+]?\s*\d+)\s*\}|(?P<bare>[-+]?\d+))"
     r"|(?P<computer>[\d.,]+)[eE](?P<power>[-+]?\d+)"
 )
-_LATEX_FRACTION = re.compile(r"(?P<whole>\d+)?\s*\\frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}")
-_SLASH = re.compile(r"(?:(?P<whole>\d+)(?: and|)\s+)?(?P<top>[^/\s]+)\s*/\s*(?P<bottom>[^/\s]+)")
-_DIVISORS = re.compile(r"\\?(gcd|lcm)\s*\(\s*(\d+\s*(?:,\s*\d+\s*)+)\)")
-_REMAINDER = re.compile(r"(\d+)\s*(?:\\[bp]?mod(?![A-Za-z])|\bmod\b)\s*(\d+)")
-_ENCLOSED = re.compile(r"\(([^()]*)\)|\{([^{}]*)\}")
+_LATEX_FRACTION = re.compile(r"(?P<whole>\d+)?\s*\\frac\s*\{(?P<top>[^{}]*)\}\s*\{(?P<bottom>[^{}]*)\}")  # 1\frac{1}{2}
+_SLASH = re.compile(r"(?:(?P<whole>\d+)(?: and|)\s+)?(?P<top>[^/\s]+)\s*/\s*(?P<bottom>[^/\s]+)")  # 1 1/2
+_DIVISORS = re.compile(r"\\?(gcd|lcm)\s*\(\s*(\d+\s*(?:,\s*\d+\s*)+)\)")  # \gcd(4, 6)
+_REMAINDER = re.compile(r"(\d+)\s*(?:\\[bp]?mod(?![A-Za-z])|\bmod\b)\s*(\d+)")  # 17 mod 5
+_ENCLOSED = re.compile(r"\(([^()]*)\)|\{([^{}]*)\}")  # (5)
 
 _ALIASES = {
     "%": "percent", "pct": "percent", "percent": "percent", "percentage": "percent", "^\\circ": "degree",
@@ -71,9 +71,9 @@ _ALIASES = {
     "¥": "yen", "₹": "rupee", "rs": "rupee",
     "mile": "mi", "liter": "l", "litre": "l", "milliliter": "ml", "unit": "", "square unit": "", "cubic unit": "",
 }  # fmt: skip
-_CASED = re.compile(r"[TGMkKmunp]?(?:eV|W|Wh|Hz|V|A|N|J|Pa|g|K|k|b|B|bps)")
+_CASED = re.compile(r"[TGMkKmunp]?(?:eV|W|Wh|Hz|V|A|N|J|Pa|g|K|k|b|B|bps)")  # MW
 """Symbols in which a letter's case is a power of ten or another unit: 5 MW are not 5 mW."""
-_ATTACHED = re.compile(
+_ATTACHED = re.compile(  # cm
     r"(?:cm|mm|km|kg|mg|ml|nm|mi|ft|in|min|ms|hrs?|mph|Hz|kHz|rad|m|g|s|h|L|N|J|W|V"
     r"|(?:second|minute|hour|day|week|month|year|meter|metre|inche|mile|pound|gram|dollar|cent|degree|point)s?|inch|feet)"
 )
@@ -82,20 +82,20 @@ _NO_UNIT = {
     "plus", "minus", "times", "over", "if", "for", "when", "where", "frac", "i", "e", "per",
 }  # fmt: skip
 _WORD_UNIT = r"[A-Za-z]+\.?(?:\s+[A-Za-z]+|\s*/\s*[A-Za-z]+|\s*\^\s*\{?\s*-?[1-4]\s*\}?)*"
-_WITH_UNIT = re.compile(
+_WITH_UNIT = re.compile(  # 5 cm^2
     rf"(?P<number>.*?[\d}})])(?P<gap>\s*)(?P<unit>%|\^\\circ(?:\s*[CF])?|[$€£]|\\(?:cent|pounds)|[ap]\.m|{_WORD_UNIT})"
 )
-_IRRATIONAL_WITH_UNIT = re.compile(
+_IRRATIONAL_WITH_UNIT = re.compile(  # 25\pi cm
     rf"(?P<value>(?=[^A-Za-z]*\\(?:pi|sqrt|frac|ln|log|sin|cos|tan|cdot|times)(?![A-Za-z])).*?(?:[\d)}}]|\\pi))"
     rf" ?(?:\\cdot )?(?<=[ \d)}}])(?P<unit>{_WORD_UNIT})"
 )
-_COMMAND = re.compile(r"\\[A-Za-z]+")
-_LETTERS = re.compile(r"[A-Za-z]")
+_COMMAND = re.compile(r"\\[A-Za-z]+")  # \pi
+_LETTERS = re.compile(r"[A-Za-z]")  # x
 _OTHER_UNITS = {"square", "cubic", "units", "per", "yard", "yards", "day", "days", "week", "weeks", "year", "years",
                 "inches", "centimeters", "radians", "rad", "sq"}  # fmt: skip
-_BASE = re.compile(r"(?P<number>\(?[0-9]+\)?)\s*_\s*(?:\{\s*(?P<braced>\d+)\s*\}|(?P<bare>\d+))")
-_MODULO = re.compile(r"(.*[\d)}]) ?(?:\\pmod ?\{? ?(\d+) ?\}?|\( ?mod ?(\d+) ?\))")
-_CURRENCY_FIRST = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>[$€£¥₹]|USD|EUR|Rs\.?)\s*(?P<number>[-+]?[\d.].*)")
+_BASE = re.compile(r"(?P<number>\(?[0-9]+\)?)\s*_\s*(?:\{\s*(?P<braced>\d+)\s*\}|(?P<bare>\d+))")  # 101_2
+_MODULO = re.compile(r"(.*[\d)}]) ?(?:\\pmod ?\{? ?(\d+) ?\}?|\( ?mod ?(\d+) ?\))")  # 3 \pmod{7}
+_CURRENCY_FIRST = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>[$€£¥₹]|USD|EUR|Rs\.?)\s*(?P<number>[-+]?[\d.].*)")  # -$5
 
 
 def parse_quantity(text: str) -> Quantity | None:

@@ -8,14 +8,14 @@ import warnings
 
 __all__ = ["extract_program", "setup_of_prompt"]
 
-_FENCE = re.compile(r"[ \t]*(```+|~~~+)([^`]*)")
-_QUOTES = re.compile(r'"""|\'\'\'')
-_LANGUAGE = re.compile(r"[\w+#.-]*")
+_FENCE = re.compile(r"[ \t]*(```+|~~~+)([^`]*)")  # ```python
+_QUOTES = re.compile(r'"""|\'\'\'')  # """
+_LANGUAGE = re.compile(r"[\w+#.-]*")  # python
 _PYTHON = {"", "python", "py", "python3", "py3"}
 _MAX_PROGRAM = 100_000
 """Characters: what is longer is not parsed here and not run."""
 _MAX_TRIALS = 20
-_CODE_START = re.compile(
+_CODE_START = re.compile(  # def f(
     r"^(?:from\s+\S+\s+import\s|import\s+\w|(?:async\s+)?def\s+\w+\s*\(|class\s+\w+|@\w)", re.MULTILINE
 )
 
@@ -35,7 +35,7 @@ def _program(text: str, entry_point: str, prompt: str) -> str | None:
     if not text.strip():
         return None
     name = re.escape(entry_point)
-    defines = re.compile(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE)
+    defines = re.compile(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE)  # def f
     fenced = _fenced(text)
     if fenced:
         code = next((code for code in reversed(fenced) if defines.search(_dedented(code))), fenced[-1])

@@ -23,44 +23,44 @@ _MAX_ITEMS = 50
 _MAX_DEPTH = 20
 """Longer and deeper lists are compared as they are: no reader would check an answer of that size."""
 
-_MANY_PLACES = re.compile(r"-?\d*\.(\d{6,})(?: ?\\(?:times|cdot) ?10 ?\^ ?\{? ?(-?\d{1,3}) ?\}?)?")
+_MANY_PLACES = re.compile(r"-?\d*\.(\d{6,})(?: ?\\(?:times|cdot) ?10 ?\^ ?\{? ?(-?\d{1,3}) ?\}?)?")  # 0.333333
 _MAX_PLACES = 50
-_SHORT_INTEGER = re.compile(r"-?[1-9][0-9]{0,17}|0")
+_SHORT_INTEGER = re.compile(r"-?[1-9][0-9]{0,17}|0")  # -42
 """What most answers are; reading them needs no more than this."""
-_NAME = re.compile(
+_NAME = re.compile(  # f(x) = 5
     r"\s*(?P<name>\\?[A-Za-z]+ ?(?:_ ?(?:\{[^{}=]*\}|\w+))?'*(?:\s*\([^()]*\))?"
     r"|\|[A-Za-z]+\||\[[A-Z]{3,}\]|\\(?:angle|overline|triangle|vec) ?\{?[A-Z]+\}?"
     r"|\\frac\{[A-Z]{1,2}\}\{[A-Z]{1,2}\}|[A-Z](?:_\{?\w+\}?)? ?: ?[A-Z](?:_\{?\w+\}?)?)"  # ratios of lengths and areas
     r"\s*=\s*(?P<value>[^=\s].*)"
 )
-_NAMED_LAST = re.compile(r"(?P<value>[-+]?[\d.,/]+) ?= ?(?P<name>[A-Za-z])")
-_OPTION = re.compile(r"^\([A-E]\) (?=[\w\\$-])")
+_NAMED_LAST = re.compile(r"(?P<value>[-+]?[\d.,/]+) ?= ?(?P<name>[A-Za-z])")  # 5 = x
+_OPTION = re.compile(r"^\([A-E]\) (?=[\w\\$-])")  # (B) 7
 """The letter of an option in front of its value, as the American competitions print them."""
-_EVALUATED = re.compile(
+_EVALUATED = re.compile(  # \sin(x)
     r"(?:[^A-Za-z]|\b[ei]\b)*|\\(?:(?:arc)?(?:sin|cos|tan|cot|sec|csc)|log|ln|lim|max|min|sup|inf|det|gcd|arg|begin|int|sum|prod|mathbb)"
     r"(?![A-Za-z]).*|m?\\angle.*|\\frac ?\{[^{}=]*\} ?\{[^{}=]*\}|(?:[-+ ]*[A-Za-z]\(\d+\))+"
 )
 """What has a value: a function applied, or constants alone."""
-_HALF_LINE = re.compile(r"([a-z]) ?(<|>|\\le|\\ge)(?![A-Za-z]) ?([^<>=]+)")
-_BRACES_AND_BLANKS = re.compile(r"[\s{}]")
-_SUM_OF_LETTERS = re.compile(r"\d*[A-Za-z](?: ?[-+] ?\d*[A-Za-z])+")
-_MEMBERSHIP = re.compile(r"\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*(?P<value>.+)")
-_CONNECTED = re.compile(
+_HALF_LINE = re.compile(r"([a-z]) ?(<|>|\\le|\\ge)(?![A-Za-z]) ?([^<>=]+)")  # x \le 2
+_BRACES_AND_BLANKS = re.compile(r"[\s{}]")  # { }
+_SUM_OF_LETTERS = re.compile(r"\d*[A-Za-z](?: ?[-+] ?\d*[A-Za-z])+")  # m + n
+_MEMBERSHIP = re.compile(r"\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*(?P<value>.+)")  # x \in [0, 1]
+_CONNECTED = re.compile(  # 1 and 2
     r"\s*,?\s+(?:and|or)\s+|(?<=[)\d}])(?:and|or)(?=[(\d\\-])|\s*\\(?:lor|land|vee|wedge)(?![A-Za-z])\s*"
     r"|\s*\\cup(?=\s*[a-z]\s*(?:[<>]|\\[lg]e))\s*"
 )
-_ALTERNATIVES = re.compile(r"\bor\b|\\(?:lor|vee|cup)(?![A-Za-z])")
-_COMMANDS_OF_NUMBERS = re.compile(r"\\(?:times|cdot|sqrt|pi|div|binom|circ|[bp]?mod)(?![A-Za-z])")
-_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_COMMANDS = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")
+_ALTERNATIVES = re.compile(r"\bor\b|\\(?:lor|vee|cup)(?![A-Za-z])")  # x<1 or x>2
+_COMMANDS_OF_NUMBERS = re.compile(r"\\(?:times|cdot|sqrt|pi|div|binom|circ|[bp]?mod)(?![A-Za-z])")  # 3 \cdot 5
+_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")  # no
+_COMMANDS = re.compile(r"\\(?:begin|end)\{\w+\*?\}|\\[A-Za-z]+")  # \begin{array}
 _FUNCTIONS = {"pi", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "arcsin", "arccos", "arctan",
               "max", "min", "mod", "gcd", "lcm", "infinity", "inf", "oo", "frac", "abs", "cis", "deg"}  # fmt: skip
-_PRODUCT = re.compile(r"[abcdkmnpqrstuvwxyz]{2,3}")
-_TEXTUAL = re.compile(r"\\ldots|^\s*\d+\s*:\s*\d+|_\{?\w*\}?\s*:|^--")
-_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
-_DEGREES = re.compile(r"(\d+(?:\.\d+)?) ?\^\\circ")
-_RELATION = re.compile(r"[<>]|\\(?:le|ge|lt|gt|ne|in)(?![A-Za-z])")
-_GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_PRODUCT = re.compile(r"[abcdkmnpqrstuvwxyz]{2,3}")  # xy
+_TEXTUAL = re.compile(r"\\ldots|^\s*\d+\s*:\s*\d+|_\{?\w*\}?\s*:|^--")  # 2 : 3
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")  # \sin x
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?) ?\^\\circ")  # 30^\circ
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|lt|gt|ne|in)(?![A-Za-z])")  # x < 1
+_GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")  # 1,234
 _ORDERED = {"()", "[]", "(]", "[)"}
 
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _MEMORY_BYTES = 4 << 30
-_GAMMA = re.compile(r"\\gamma(?![A-Za-z])")
+_GAMMA = re.compile(r"\\gamma(?![A-Za-z])")  # \gamma
 """A letter, where math-verify reads the gamma function before a sign: a name that no text has stands for it."""
 _DIFFERENT = 1e-6
 """Relative to the larger value: further apart than what rounding to six decimals makes equal."""
