@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from eager_lmeval.algorithm import strategy
 from eager_lmeval.algorithm.budget import Ledger, surplus
@@ -22,21 +22,9 @@ from eager_lmeval.processes.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from eager_lmeval.pools.decoding import PoolEngine
+    from eager_lmeval.pools.progress import Progress
 
 __all__ = ["Job", "Parcel", "PoolResult", "PoolRun", "grow_pool", "grow_pools"]
-
-
-class Watcher(Protocol):
-    """Is told how far a pool has come."""
-
-    def stage(self, number: int, prompts: int, most: int, surplus: int | None = None) -> None:
-        """Stage 1 or 2 begins, over so many prompts that get ``most`` sequences together at most."""
-
-    def prompt_done(self, part: Tree, done: int) -> None:
-        """A prompt has finished the stage here, which made ``part``; ``done`` have on all ranks."""
-
-    def close(self) -> None:
-        """The stage has ended here."""
 
 
 class Parcel(NamedTuple):
@@ -80,14 +68,14 @@ def grow_pool(
     options: Options,
     engine: PoolEngine,
     judge: Judge | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     classify: Classify | None = None,
 ) -> PoolResult:
     """Grows one tree a prompt by the options' strategy.
 
     ``judge`` is needed by `eager` and used by nothing else, ``classify`` by what asks whether a vote is settled.
     """
-    (result,) = grow_pools([PoolRun(Job(prompts, options, judge, classify), engine, watcher)], ALONE)
+    (result,) = grow_pools([PoolRun(Job(prompts, options, judge, classify), engine, progress)], ALONE)
     return result
 
 
@@ -149,13 +137,13 @@ class PoolRun:
         self,
         job: Job,
         engine: PoolEngine,
-        watcher: Watcher | None = None,
+        progress: Progress | None = None,
         ranks: Ranks = ALONE,
         journal: PoolJournal = NO_JOURNAL,
     ) -> None:
         self._job = job
         self._engine = engine
-        self._watcher = watcher
+        self._progress = progress
         self._ranks = ranks
         self._owners = job.owners or [ranks.rank] * len(job.prompts)
         self._journal = journal
@@ -345,15 +333,15 @@ class PoolRun:
         """Runs one stage; returns the number of sequences that it made here."""
         if not work:
             return 0
-        if self._watcher:
-            self._watcher.stage(number, len(work), most, left)
+        if self._progress:
+            self._progress.stage(number, len(work), most, left)
         started = time.perf_counter()
         stage = Stage(work, self._ranks.queue(len(work)), self._keep)
         try:
             self._engine.run(stage)
         finally:
-            if self._watcher:
-                self._watcher.close()
+            if self._progress:
+                self._progress.close()
         self.seconds += time.perf_counter() - started
         return stage.sequences
 
@@ -364,8 +352,8 @@ class PoolRun:
         if work.name == RACE:
             tree.settled_time = work.part.settled_time
             self._count_reused(work)
-        if self._watcher:
-            self._watcher.prompt_done(work.part, done)
+        if self._progress:
+            self._progress.prompt_done(work.part, done)
 
     def _count_reused(self, work: Work) -> None:
         """Of a race that has ended: the roots that an earlier run had decoded."""

@@ -18,12 +18,12 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.processes.workqueue import LocalQueue, Queue, SharedQueue
+from eager_lmeval.processes.workqueue import Queue, SharedQueue
 
-__all__ = ["ALONE", "HARNESS", "WORK", "Alone", "Board", "ProcessGroup", "Pulse", "Ranks"]
+__all__ = ["ALONE", "HARNESS", "WORK", "Board", "ProcessGroup", "Pulse", "Ranks"]
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """For the transfer itself, which begins when all ranks have arrived."""
@@ -47,23 +47,26 @@ _groups = itertools.count()
 """Groups of this process so far; every rank makes the same ones, so equal numbers belong together."""
 
 
-class Ranks(Protocol):
-    """The processes of a run. All call the same methods in the same order, except `check` and `fail`."""
+class Ranks:
+    """The processes of a run: this one alone. All call the same methods in one order, but for `check` and `fail`."""
 
-    rank: int
-    size: int
+    rank = 0
+    size = 1
 
     def queue(self, length: int) -> Queue:
         """A new queue; ``length`` is the same on all ranks."""
+        return Queue(length)
 
     def meet(self, where: str = WORK) -> None:
         """Returns when all ranks have called it. Raises UsageError when one has failed, or has come somewhere else."""
 
     def gather(self, item: T) -> list[T]:
         """Every rank's item, in the ranks' order, on every rank."""
+        return [item]
 
     def deliver(self, parcels: Sequence[T]) -> list[T]:
         """Sends ``parcels[r]`` to rank r; returns what was sent to this one, in the senders' order."""
+        return list(parcels)
 
     def check(self) -> None:
         """Raises UsageError when another rank has failed. Cheap enough for a decode loop."""
@@ -72,35 +75,10 @@ class Ranks(Protocol):
         """Tells the other ranks that this one ends, and why."""
 
 
-class Alone:
-    """One process."""
-
-    rank = 0
-    size = 1
-
-    def queue(self, length: int) -> Queue:
-        return LocalQueue(length)
-
-    def meet(self, where: str = WORK) -> None:
-        """There is nobody to wait for."""
-
-    def gather(self, item: T) -> list[T]:
-        return [item]
-
-    def deliver(self, parcels: Sequence[T]) -> list[T]:
-        return list(parcels)
-
-    def check(self) -> None:
-        """There is nobody who could have failed."""
-
-    def fail(self, reason: str) -> None:
-        """There is nobody to tell."""
+ALONE = Ranks()
 
 
-ALONE = Alone()
-
-
-class Board:
+class Board(Ranks):
     """What ranks tell each other through a store of `torch.distributed`: arrivals, counters, failures."""
 
     def __init__(self, store: Any, rank: int, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-__all__ = ["Counters", "LocalQueue", "Queue", "SharedQueue", "may_take"]
+__all__ = ["Counters", "Queue", "SharedQueue", "may_take"]
 
 
 def may_take(held: int, unfinished: int, ranks: int) -> bool:
@@ -15,16 +15,6 @@ def may_take(held: int, unfinished: int, ranks: int) -> bool:
     number, and the faster ones get what the slower ones have not begun (benchmarks/scaling.py compares).
     """
     return held < max(1, math.ceil(unfinished / ranks))
-
-
-class Queue(Protocol):
-    """The numbers 0 … length−1, each given out once over all ranks, in order."""
-
-    def take(self, held: int) -> int | None:
-        """The next number, or None: none is left, or this rank holds its share (`may_take`) and asks again later."""
-
-    def finished(self) -> int:
-        """Says that one is done; returns how many are, over all ranks."""
 
 
 class Counters(Protocol):
@@ -39,23 +29,25 @@ class Counters(Protocol):
         """Raises UsageError when another rank has failed."""
 
 
-class LocalQueue:
-    """The queue of one process."""
+class Queue:
+    """The numbers 0 … length−1, each given out once over all ranks, in order; here to one process."""
 
     def __init__(self, length: int) -> None:
         self._numbers = iter(range(length))
         self._finished = 0
 
     def take(self, held: int) -> int | None:
+        """The next number, or None: none is left, or this rank holds its share (`may_take`) and asks again later."""
         return next(self._numbers, None)
 
     def finished(self) -> int:
+        """Says that one is done; returns how many are, over all ranks."""
         self._finished += 1
         return self._finished
 
 
-class SharedQueue:
-    """A queue of that name and length over all ranks."""
+class SharedQueue(Queue):
+    """A queue of that name over all ranks."""
 
     def __init__(self, counters: Counters, name: str, length: int) -> None:
         self._counters = counters

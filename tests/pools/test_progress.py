@@ -21,9 +21,9 @@ PROMPTS = 10
 def follow(eos_bias: float = 1.0, processes: int = 1, disable: bool = False, **options: Any) -> PoolResult:
     """Grows a pool whose progress is shown after every step."""
     resolved = resolve(ADAPT | options)
-    watcher = progress.Progress("demo", disable, processes)
-    engine = scripted_engine(ScriptedRunner(PromptScript(eos_bias=eos_bias)), resolved, on_step=watcher.step)
-    return grow_pool(prompts_of(resolved, PROMPTS), resolved, engine, watcher=watcher)
+    shown = progress.Progress("demo", disable, processes)
+    engine = scripted_engine(ScriptedRunner(PromptScript(eos_bias=eos_bias)), resolved, on_step=shown.step)
+    return grow_pool(prompts_of(resolved, PROMPTS), resolved, engine, progress=shown)
 
 
 @pytest.fixture
