@@ -9,6 +9,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from eager_lmeval.algorithm.tree import Prompt, Sequence
 from eager_lmeval.engine.text import TextStopper, Thinking
+from eager_lmeval.engine.thinking import find_thinking
+from eager_lmeval.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +297,27 @@ def test_a_fork_knows_whether_its_parent_was_thinking(byte_level: PreTrainedToke
     assert (behind.finish, behind.answer, behind.thought_ended) == ("stop", "", True)
     assert (inside.finish, inside.answer_from, inside.thought_ended) == (None, None, False)
     assert inside.tokens == [parent.tokens[0], stop]
+
+
+def test_a_marker_is_found_by_its_text_by_its_id_and_in_pieces(byte_level: PreTrainedTokenizerFast) -> None:
+    in_vocabulary = thinking_of(byte_level)
+    (end_id,) = in_vocabulary.end_ids
+    assert find_thinking(byte_level, None) is None
+    for marker in ("auto", "</think>", end_id, str(end_id)):
+        assert find_thinking(byte_level, marker) == in_vocabulary
+    in_pieces = find_thinking(byte_level, "</done>")
+    assert in_pieces is not None
+    assert (in_pieces.end, in_pieces.start) == ("</done>", "<done>")
+    for text, pieces in (("</done>", in_pieces.end_ids), ("<done>", in_pieces.start_ids)):
+        assert len(pieces) > 1
+        assert byte_level.decode(pieces) == text
+    assert find_thinking(byte_level, "###") == Thinking("###", tuple(byte_ids(byte_level, "###")))
+
+
+def test_a_token_id_that_the_model_has_not_is_refused(byte_level: PreTrainedTokenizerFast) -> None:
+    last = len(byte_level) - 1
+    assert find_thinking(byte_level, last) is not None
+    with pytest.raises(
+        UsageError, match=f"think_end_token={last + 1} is no token id of this model; ids are 0 to {last}"
+    ):
+        find_thinking(byte_level, last + 1)

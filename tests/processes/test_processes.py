@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,12 +137,10 @@ def test_a_rank_that_fails_ends_the_others_with_its_error(tmp_path):
 
 def test_a_rank_that_is_killed_is_missed_by_the_others(tmp_path):
     """Nothing cleans up after it: the others notice by themselves."""
-    plan = Plan(str(tmp_path), [Call(6, gen_kwargs={"max_gen_toks": 100})], killed=[1], silence_s=2.0)
-    started = time.monotonic()
-    assert run(plan, 2, timeout_s=120) == [1, -signal.SIGKILL]
-    assert time.monotonic() - started < 110, "it ended by itself"
+    plan = Plan(str(tmp_path), [Call(6, gen_kwargs={"max_gen_toks": 100})], killed=[1], silence_s=5.0)
+    assert run(plan, 2) == [1, -signal.SIGKILL]
     assert log_of(plan, 0).splitlines()[-1] == (
-        "eager_lmeval: rank 0 ends: rank 1 has not been heard of for 2 s: it was killed, or its machine is gone"
+        "eager_lmeval: rank 0 ends: rank 1 has not been heard of for 5 s: it was killed, or its machine is gone"
     )
 
 
@@ -167,21 +164,11 @@ def test_requests_come_in_the_order_of_one_process():
     assert one_order([alone[::-1]]) == alone[::-1], "one process keeps its order"
 
 
-def harness(processes: int, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def harness(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`lm_eval run` of the demo task under torchrun."""
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
-        *(
-            "--master-port",
-            str(port),
-            "-m",
-            light_harness.MODULE,
-            "run",
-            "--model",
-            "eager",
-            "--tasks",
-            "eager_demo",
-        ),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
+        *("-m", light_harness.MODULE, "run", "--model", "eager", "--tasks", "eager_demo"),
         *("--include_path", str(paths.tasks_dir()), *arguments),
     ]
     environment = light_harness.environment() | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -190,7 +177,7 @@ def harness(processes: int, port: int, *arguments: str) -> subprocess.CompletedP
 
 @pytest.mark.slow("two starts of the harness, for a line")
 def test_more_processes_than_documents_end_with_what_to_do(tmp_path):
-    done = harness(2, 29613, "--model_args", "pretrained=demo", "--limit", "1")
+    done = harness(2, "--model_args", "pretrained=demo", "--limit", "1")
     assert done.returncode != 0
     assert (
         "rank 1 of 2 got no document: a task has fewer documents than there are processes; start fewer" in done.stderr
@@ -201,10 +188,8 @@ def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     limit = ["--limit", "5", "--log_samples", "--seed", "1234"]
     options = {"strategy": "adapt", "max_sequences": "4"}
     arguments = ",".join(["pretrained=demo,dtype=float64", *(f"{name}={value}" for name, value in options.items())])
-    started = time.monotonic()
-    done = harness(2, 29611, "--model_args", arguments, "--output_path", str(tmp_path), *limit)
+    done = harness(2, "--model_args", arguments, "--output_path", str(tmp_path), *limit)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert time.monotonic() - started < 300
     (results_file,) = tmp_path.rglob("results_*.json")
     (samples_file,) = tmp_path.rglob("samples_*.jsonl")
     (pool,) = json.loads(results_file.read_text(encoding="utf-8"))["config"]["eager"]["pools"]

@@ -25,7 +25,7 @@ def place(machine: Machine) -> Iterator[Path]:
     place = new_place(machine)
     yield place
     kept = (place / "home" / "keepsake").read_text()
-    wait_until(lambda: processes_of(place) == [], 1.0)
+    wait_until(lambda: processes_of(place) == [], 5.0)
     shutil.rmtree(place)
     assert kept == "kept"
 

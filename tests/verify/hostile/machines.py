@@ -20,7 +20,7 @@ from eager_lmeval.verify.sandbox import Outcome
 
 DRIVER = Path(__file__).parent / "jail_driver.py"
 LIMITS = {
-    "wall_s": 4.0,
+    "wall_s": 15.0,
     "cpu_s": 1,
     "memory_bytes": 256 << 20,
     "processes": 12,
