@@ -42,7 +42,7 @@ def report_interval(most: int) -> int:
     """Tokens between two reports of a root in a race, which has at most so many.
 
     What is decided comes late by up to an interval, and is paid for in wasted tokens: on short answers that costs more
-    than reports do (docs/models.md).
+    than reports do (benchmarks/vllm.md).
     """
     return max(1, min(LONGEST_INTERVAL, most // REPORTS))
 
