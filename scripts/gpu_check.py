@@ -40,7 +40,8 @@ from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.engine.sampling import Sampling
 from eager_lmeval.engine.vllm.leaving import leave_drawn
 from eager_lmeval.pools.decoding import Decoding, ModelDecoding
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 QWEN3 = {
     "0.6B": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},

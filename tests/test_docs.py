@@ -18,7 +18,8 @@ import yaml
 from lm_eval._cli import HarnessCLI
 from pages import PAGES, ROOT, Block, anchors, blocks, code_spans, commands, links, name_of
 
-from eager_lmeval.algorithm.options import ALIASES, Options
+from eager_lmeval.algorithm.givers import ALIASES
+from eager_lmeval.algorithm.options import Options
 from eager_lmeval.commands.cli import _parser
 from eager_lmeval.lm import _HF_ARGUMENTS
 from eager_lmeval.scores.scoring import Rules, metrics

@@ -1,28 +1,26 @@
-"""Every option: its default, its limits, the presets, and who wins when it is given more than once (SPEC 3, 5)."""
+"""Every option: its default, its limits, and the presets (SPEC 3, 5)."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from eager_lmeval.algorithm.branching import SplitSettings
 from eager_lmeval.algorithm.gate import GateSettings
+from eager_lmeval.algorithm.givers import NEUTRAL, REMOVED, merged
 from eager_lmeval.algorithm.race import RaceSettings
 from eager_lmeval.errors import UsageError, near_name
 
 __all__ = [
     "PRESETS",
-    "REMOVED",
     "Options",
-    "contradictions",
     "default_of",
     "is_option",
     "none_words",
-    "overridden",
     "resolve",
 ]
 
@@ -64,46 +62,6 @@ grant; its percentile starts empty on each run."""
 
 AUTO_ROWS = 256
 """Rows beyond which a CPU gains next to nothing (docs/performance.md), and a GPU is mostly out of memory."""
-
-ALIASES = {"max_completion_tokens": "max_gen_toks", "max_tokens": "max_gen_toks", "max_new_tokens": "max_gen_toks"}
-"""The harness's other names for one option; of several, a later one wins, and the option's own name over all."""
-
-
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "num_beams": (1,),
-    "num_return_sequences": (1,),
-    "early_stopping": (False,),
-    "length_penalty": (0, 1),
-    "repetition_penalty": (1,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "no_repeat_ngram_size": (0,),
-    "skip_special_tokens": (True,),
-    "use_cache": (True,),
-}
-"""Of generation kwargs that task files carry for other models, the values that ask for nothing: these are accepted."""
-
-
-class Removed(NamedTuple):
-    """An option that there was."""
-
-    version: str
-    """The first one without it."""
-    default: Any
-    """What it was where nobody gave it."""
-    instead: str
-    """What to do, as an error ends."""
-
-
-REMOVED: Mapping[str, Removed] = {
-    "reallocation": Removed("0.2.0", "restart", "leave it out; restart, the paper's, is the one there is"),
-    "round_sequences": Removed("0.2.0", None, "leave it out; strategy=consistency is a race, with first_lanes"),
-    "signal": Removed(
-        "0.2.0", "saturated", "leave it out for saturated; strategy=consistency goes by the vote for unsettled"
-    ),
-    "tie_margin": Removed("0.2.0", "auto", "leave it out; dtype=float64 gives equal sequences whatever the batch is"),
-}
-"""Given by a user, they are refused; runs that were made with them are still read."""
 
 
 def is_option(name: str) -> bool:
@@ -268,53 +226,13 @@ class Options(BaseModel):
         return found
 
 
-def contradictions(*layers: Mapping[str, Any]) -> list[str]:
-    """What the givers (as for `resolve`) say against each other or themselves, and what of it counts."""
-    given, found = _merged(layers), []
-    for layer in layers:
-        lengths = {name: layer[name] for name in (*ALIASES, "max_gen_toks") if name in layer}
-        if len(set(map(str, lengths.values()))) > 1:
-            found.append(f"{_listed(lengths)} are one option: {_merged([layer])['max_gen_toks']} counts")
-    temperature = given.get("temperature", 0)
-    if given.get("do_sample") is False and float(temperature) > 0:
-        found.append(f"do_sample=False wins over temperature={temperature}: the most likely token is always taken")
-    if given.get("do_sample") is True and float(temperature) == 0:
-        found.append("do_sample=True at temperature 0 samples nothing: give a temperature, such as temperature=1.0")
-    return found
-
-
-def overridden(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``weak`` has no effect because ``strong`` gives the same options other values."""
-    stronger = _merged([strong])
-    return {
-        name: value for name, value in _merged([weak]).items() if name in stronger and str(stronger[name]) != str(value)
-    }
-
-
-def _merged(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """One value an option, by its own name; the strongest giver, who comes first, wins."""
-    given: dict[str, Any] = {}
-    for layer in reversed(list(layers)):
-        given |= {ALIASES[name]: layer[name] for name in ALIASES if name in layer}
-        given |= {name: value for name, value in layer.items() if name not in ALIASES and not _is_neutral(name, value)}
-    return given
-
-
-def _is_neutral(name: str, value: Any) -> bool:
-    return name in NEUTRAL and (value in NEUTRAL[name] or str(value).lower() in map(str.lower, map(str, NEUTRAL[name])))
-
-
-def _listed(given: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in given.items())
-
-
 def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True) -> Options:
     """Options from several givers, the strongest first; below them stand the preset, then the defaults.
 
     Raises UsageError in one line for an unknown name (with the near one) or value. ``origin`` begins that line. Where
     a stronger giver is still to come (not ``complete``), options are not held against the defaults of others.
     """
-    given = _merged(layers)
+    given = merged(layers)
     prefix = f"{origin}: " if origin else ""
     for name in given:
         if removed := REMOVED.get(name):
@@ -330,16 +248,16 @@ def resolve(*layers: Mapping[str, Any], origin: str = "", complete: bool = True)
             hint = f"did you mean {near!r}?" if near else f"known are {', '.join(Options.model_fields)}"
             raise UsageError(f"{prefix}unknown option {name!r}; {hint}")
     preset = PRESETS.get(str(given.get("preset", "default")), {})
-    merged = {name: value for name, value in preset.items() if name not in given} | given
+    filled = {name: value for name, value in preset.items() if name not in given} | given
     if given.get("think_end_token") is not None and "think_gate" not in given:
-        merged["think_gate"] = True
-    if isinstance(merged.get("extra_cap"), Mapping):
-        merged["extra_cap"] = merged["extra_cap"].get(merged.get("strategy"), "2M")
-    if merged.get("strategy") == "consistency":
+        filled["think_gate"] = True
+    if isinstance(filled.get("extra_cap"), Mapping):
+        filled["extra_cap"] = filled["extra_cap"].get(filled.get("strategy"), "2M")
+    if filled.get("strategy") == "consistency":
         _check_race(given, prefix)
-        merged["branching"] = "none"
+        filled["branching"] = "none"
     try:
-        options = Options(**merged)
+        options = Options(**filled)
     except ValidationError as error:
         raise UsageError(prefix + _explain(error)) from error
     _check_branching(options, given, prefix, complete)

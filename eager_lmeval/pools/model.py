@@ -32,7 +32,8 @@ from eager_lmeval.pools.progress import Progress
 from eager_lmeval.pools.record import Spent, pool_record, settings, tree_context
 from eager_lmeval.pools.requests import Pool, make_pools, one_order, unique_requests
 from eager_lmeval.pools.response import Response, TreeRecord, deal
-from eager_lmeval.pools.run import Job, PoolResult, PoolRun, grow_pools
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import Job, PoolRun, grow_pools
 from eager_lmeval.pools.token_texts import TokenTexts
 from eager_lmeval.pools.vote import elect, get_classify, get_voter
 from eager_lmeval.processes.failures import announce_uncaught, end_interrupted_in_one_line, failing_together

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.thinking import Thinking
 from eager_lmeval.pools.requests import Pool
-from eager_lmeval.pools.run import PoolResult
+from eager_lmeval.pools.result import PoolResult
 
 __all__ = ["Spent", "pool_record", "settings", "tree_context"]
 

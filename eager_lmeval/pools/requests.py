@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eager_lmeval.algorithm.options import Options, contradictions, overridden, resolve
+from eager_lmeval.algorithm.givers import contradictions, overridden
+from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.labels import document_options

@@ -6,17 +6,18 @@ import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from eager_lmeval.algorithm import strategy
 from eager_lmeval.algorithm.budget import Ledger, surplus
 from eager_lmeval.algorithm.lanes import Classify
 from eager_lmeval.algorithm.options import Options
-from eager_lmeval.algorithm.strategy import Judge, Standing, Summary
+from eager_lmeval.algorithm.strategy import Judge, Summary
 from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
 from eager_lmeval.engine.counts import TreeCounts
 from eager_lmeval.journal.parts import RACE, TREE, grant_part, roots_part, single_roots, successive_roots
 from eager_lmeval.journal.pool_journal import NO_JOURNAL, PoolJournal
+from eager_lmeval.pools.result import Parcel, PoolResult, Races
 from eager_lmeval.pools.stage import Stage, Work
 from eager_lmeval.processes.ranks import ALONE, Ranks
 
@@ -24,43 +25,7 @@ if TYPE_CHECKING:
     from eager_lmeval.pools.decoding import PoolEngine
     from eager_lmeval.pools.progress import Progress
 
-__all__ = ["Job", "Parcel", "PoolResult", "PoolRun", "grow_pool", "grow_pools"]
-
-
-class Parcel(NamedTuple):
-    """What one rank sends to another when a pool has ended; prompts are meant by their places in the pool."""
-
-    totals: TreeCounts
-    """The sender's sums."""
-    reused: frozenset[int]
-    """Prompts of which the sender had something from the journal."""
-    grown: list[tuple[int, list[Sequence], int]]
-    """The receiver's prompts: their sequences and prefill tokens."""
-
-
-class Races(NamedTuple):
-    """What the races of a pool came to."""
-
-    settled: float
-    """Share of them whose vote was settled."""
-    parallel_tokens: float
-    """What all M sequences of every prompt would have cost, estimated (`Summary.tokens_of_all`)."""
-
-
-@dataclass(frozen=True)
-class PoolResult:
-    """The trees of this rank's prompts in the prompts' order; the ledger and the sums are those of all ranks."""
-
-    trees: list[Tree]
-    ledger: Ledger
-    totals: TreeCounts
-    prompts_reused: int
-    """Prompts of which something came from the journal, on any rank."""
-    labels_used: bool
-    standings: list[Standing]
-    """By tree: what a reader has to know of how the strategy went."""
-    race: Races | None
-    """Of all ranks, where there were any."""
+__all__ = ["Job", "PoolRun", "grow_pool", "grow_pools"]
 
 
 def grow_pool(

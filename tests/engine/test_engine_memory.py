@@ -36,7 +36,8 @@ from eager_lmeval.engine.runner import OutOfMemory, Prefix
 from eager_lmeval.engine.transformers import cache, classes
 from eager_lmeval.engine.transformers.runner import ModelRunner
 from eager_lmeval.errors import UsageError
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 UNDER_PRESSURE = {
     "parallel": ADAPT | {"strategy": "parallel"},

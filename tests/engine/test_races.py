@@ -15,7 +15,8 @@ from slow_race import Outcome, tick_by_tick
 
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt, Tree
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 GIVEN: dict[str, Any] = {"strategy": "consistency", "verifier": "exact", "temperature": 0.8, "max_gen_toks": 40}
 RACE = GIVEN | {"max_sequences": 16, "first_lanes": 4, "seed": 3}

@@ -13,7 +13,8 @@ from scripted_pools import ADAPT, prompts_of
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.pools import progress
 from eager_lmeval.pools.progress import steps_left
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 PROMPTS = 10
 

@@ -18,7 +18,8 @@ from eager_lmeval.algorithm.tree import Sequence as Grown
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.text import TextStopper, Thinking
 from eager_lmeval.engine.transformers.runner import ModelRunner
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 TASK = "demo"
 EOS = frozenset({0, 7, 13, 21})

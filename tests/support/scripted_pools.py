@@ -15,7 +15,8 @@ from scripted import (
 from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine.loop import Engine
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 ADAPT = {
     "strategy": "adapt",

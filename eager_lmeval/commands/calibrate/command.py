@@ -7,7 +7,6 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_lmeval.commands import arguments
@@ -28,8 +27,6 @@ ROWS = 10
 """Thresholds that are shown where none are given."""
 STEP_NATS = 0.01
 """How finely θ is chosen."""
-_CHOSEN = ("strategy", "max_sequences", "entropy_threshold", "branching", "fan_out")
-"""Options that the written configuration gets from here; the others are the pilot's."""
 RACE = 64
 """M of the race that is forecast where none is given: a race of the pilot's few sequences has nothing to cut."""
 _WORTHWHILE = 0.1
@@ -153,7 +150,9 @@ def run(args: argparse.Namespace) -> int:
         f"({best.tokens * count:,.0f} tokens, {_percent(best.saving)} saved)"
     )
     if args.write:
-        _write(args.write, _configuration(pilot, task, best))
+        from eager_lmeval.commands.calibrate.configuration import write_configuration
+
+        write_configuration(args.write, pilot, task, best)
         print(f"Written: {args.write}; run it with lm_eval run --config {args.write}")
     return 0
 
@@ -342,44 +341,3 @@ def _duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds / 86400:,.1f} d"
-
-
-def _configuration(pilot: Run, task: str, chosen: Forecast) -> dict[str, Any]:
-    """The pilot's own settings at the chosen θ, M and `fan_out`."""
-    from eager_lmeval.algorithm.options import TOP2_ALONE
-
-    config, results = pilot.config, pilot.results
-    given = config.get("model_args") or {}
-    if not isinstance(given, Mapping):
-        given = dict(part.split("=", 1) for part in str(given).split(",") if "=" in part)
-    strategy = pilot.pools(task)[0]["options"]["strategy"]
-    left_out = {*_CHOSEN, *TOP2_ALONE, "preset"}
-    model_args = {name: value for name, value in given.items() if name not in left_out} | {
-        "strategy": strategy if strategy in ("adapt", "eager") else "init",
-        "branching": "systematic",
-        "max_sequences": chosen.max_sequences,
-        "entropy_threshold": chosen.threshold,
-    }
-    if chosen.fan_out is not None:
-        model_args["fan_out"] = chosen.fan_out
-    gen_kwargs = {name: value for name, value in (config.get("gen_kwargs") or {}).items() if name not in left_out}
-    written: dict[str, Any] = {"model": "eager", "model_args": model_args, "tasks": [task]}
-    if gen_kwargs:
-        written["gen_kwargs"] = gen_kwargs
-    if results.get("chat_template"):
-        written["apply_chat_template"] = True
-    if results.get("system_instruction"):
-        written["system_instruction"] = results["system_instruction"]
-    if shots := (results.get("n-shot") or {}).get(task):
-        written["num_fewshot"] = shots
-    seeds = [config.get(f"{generator}_seed") for generator in ("random", "numpy", "torch", "fewshot")]
-    return written | {"seed": seeds, "output_path": f"out/{task}", "log_samples": True}
-
-
-def _write(path: Path, configuration: Mapping[str, Any]) -> None:
-    import yaml  # type: ignore[import-untyped]  # PyYAML ships no types
-
-    from eager_lmeval.commands.writing import save_text
-
-    head = "# Made by eager-lmeval calibrate. Tasks outside the harness need --include_path beside --config.\n"
-    save_text(path, head + yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True))
