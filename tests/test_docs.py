@@ -62,6 +62,15 @@ def test_files_of_the_project_that_a_page_names_exist(page: Path) -> None:
             assert (ROOT / span).exists(), f"{span}: no such file"
 
 
+def test_addresses_of_earlier_pages_lead_somewhere() -> None:
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), AnyTag)
+    (moved,) = [plugin["redirects"]["redirect_maps"] for plugin in settings["plugins"] if "redirects" in plugin]
+    for earlier, now in moved.items():
+        page, _, anchor = now.partition("#")
+        assert not (ROOT / "docs" / earlier).exists(), f"{earlier} is a page"
+        assert not anchor or anchor in anchors(ROOT / "docs" / page), f"{now}: no such heading"
+
+
 def test_every_code_block_says_its_language_or_is_output() -> None:
     known = {"", "bash", "json", "python", "yaml"}
     assert {block.language for block in BLOCKS} <= known, "teach this test to check the language"
