@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -69,3 +70,18 @@ def test_where_scorers_name_the_results_they_ask_the_requests(
 def test_templates_are_rendered_as_the_harness_renders_its_own() -> None:
     rendered = environment().from_string("{{ answer | regex_replace('x', 'y') }}\n").render(answer="axb")
     assert rendered == "ayb\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [("bin/lm_eval", "table\nb\na\n"), ("lm_eval/__main__.py", "table\nb\na\n"), ("script.py", "table\n")],
+)
+def test_lines_below_the_table_are_printed_once_and_by_the_harness_s_own_command_alone(
+    program: str, printed: str
+) -> None:
+    prints = (
+        f"import sys; sys.argv[0] = {program!r}; from eager_lmeval.harness.command import print_below_the_table; "
+        "print_below_the_table(iter('bab')); print('table')"
+    )
+    done = subprocess.run([sys.executable, "-c", prints], capture_output=True, text=True, check=True)
+    assert done.stdout == printed

@@ -190,6 +190,7 @@ def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
     arguments = ",".join(["pretrained=demo,dtype=float64", *(f"{name}={value}" for name, value in options.items())])
     done = harness(2, "--model_args", arguments, "--output_path", str(tmp_path), *limit)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.rstrip().splitlines()[-1].startswith("eager_demo: adapt systematic, M = 4, "), "below the table"
     (results_file,) = tmp_path.rglob("results_*.json")
     (samples_file,) = tmp_path.rglob("samples_*.jsonl")
     (pool,) = json.loads(results_file.read_text(encoding="utf-8"))["config"]["eager"]["pools"]
