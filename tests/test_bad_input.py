@@ -121,6 +121,14 @@ def test_what_is_wrong_stands_in_one_line_with_the_way_out(demo, gen_kwargs, sai
         assert part in line
 
 
+@pytest.mark.parametrize("options", [{}, {"max_sequences": 1}, {"respond": "vote", "verifier": "math"}], ids=str)
+def test_a_task_that_shows_no_tree_is_named_too(demo, options):
+    arguments = ("<|user|>Add 1+2.<|assistant|>", {"count": "all"} | options)
+    request = Instance("generate_until", {"question": "1+2"}, arguments, 0, ("some_task", 7, 1))
+    with pytest.raises(UsageError, match=r"^task 'some_task': count=all belongs to branching=top2"):
+        demo.generate_until([request], disable_tqdm=True)
+
+
 def test_systematic_branching_needs_no_room_for_all_sequences_at_once(demo):
     generate(demo, branching="systematic", max_rows=2, max_sequences=8, temperature=2.0, entropy_threshold=0)
     assert demo._eager.pools[-1]["sequences"] > 2
