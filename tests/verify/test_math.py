@@ -132,6 +132,7 @@ def test_the_items_of_a_list_share_one_limit(monkeypatch: pytest.MonkeyPatch, im
     items = ", ".join(f"\\sqrt{{{number}}}" for number in range(2, 40))
     graded = impatient.grade([f"\\boxed{{\\{{{items}\\}}}}"], "\\{x, y\\}")[0]
     assert graded.timed_out
+    assert graded.note == "comparison ended after 0.5 s"
     assert not graded.correct
     assert len(asked) < 10  # of 76
 
