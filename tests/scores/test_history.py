@@ -100,6 +100,14 @@ def test_without_a_step_its_p_value_is_small_as_rarely_as_it_says() -> None:
     assert share <= 0.1 + 3 * (0.1 * 0.9 / 200) ** 0.5
 
 
+def test_the_least_p_value_of_a_step_is_one_in_ten_thousand() -> None:
+    """Which leaves a correction over a hundred metrics room to find one."""
+    found = step(np.repeat([0.0, 1.0], 20))
+    assert found is not None
+    assert found.at == 20
+    assert found.p_value == pytest.approx(1e-4, rel=1e-9)
+
+
 def test_a_step_is_not_looked_for_in_fewer_runs_than_can_show_one() -> None:
     assert step(np.arange(FEWEST - 1.0)) is None
     found = step(np.array([0.9] * 9 + [0.4] * 6))
