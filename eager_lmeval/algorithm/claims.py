@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 __all__ = ["Claim", "Path", "parent_path", "require_tree"]
 
@@ -47,15 +48,21 @@ class Claim:
     copies: int | None = None
     finish: str | None = None
     start: int | None = None
-    length: int | None = None
+    num_tokens: int | None = None
     """All of its tokens, shared ones included."""
-    tokens: Seq[int] | None = None
+    token_ids: Seq[int] | None = None
     """From its fork on."""
     entropies: Seq[float] | None = None
     """Of the positions that it decoded itself; those that are not known are the last."""
     mean_entropy: float | None = None
     logprob: float | None = None
     likeliest: Seq[tuple[int, float, float]] = ()
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Claim:
+        """What stands in a sequence's record."""
+        said = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        return cls(**{"answer_at": None, **said, "path": tuple(record["path"])})
 
     @property
     def own_from(self) -> int:
@@ -110,19 +117,19 @@ def _alone(claim: Claim, vocabulary: int) -> Iterator[str]:
         yield "was cut, and says that it is a child or has an answer"
     if any(logprob is not None and not logprob <= _ROUNDED for logprob in (claim.logprob, claim.branch_logprob)):
         yield f"has log-probabilities above 0: {claim.logprob}, {claim.branch_logprob}"
-    if claim.length is None:
-        if claim.tokens or claim.entropies or claim.likeliest or claim.branch_at is not None:
+    if claim.num_tokens is None:
+        if claim.token_ids or claim.entropies or claim.likeliest or claim.branch_at is not None:
             yield "says something of its tokens, and not how many it has"
         return
     if claim.finish is None:
         yield "is unfinished"
-    own = claim.length - claim.own_from
-    if own < 1 or (claim.tokens is not None and len(claim.tokens) != own):
-        yield f"has {claim.length} tokens, branch_at={claim.branch_at} and {len(claim.tokens or ())} of its own"
-    for token in claim.tokens or ():
+    own = claim.num_tokens - claim.own_from
+    if own < 1 or (claim.token_ids is not None and len(claim.token_ids) != own):
+        yield f"has {claim.num_tokens} tokens, branch_at={claim.branch_at} and {len(claim.token_ids or ())} of its own"
+    for token in claim.token_ids or ():
         if not 0 <= token < vocabulary:
             yield f"has the token {token}, which is not in the vocabulary"
-    last, most = claim.own_from - 1, claim.length
+    last, most = claim.own_from - 1, claim.num_tokens
     for at, first, second in claim.likeliest:
         if not last < at < most:
             yield f"has a probability at {at}, which it did not decode"
@@ -140,14 +147,14 @@ def _as_child(claim: Claim, seen: Mapping[Path, Claim]) -> Iterator[str]:
         yield "was created before its parent, or comes from no sequence before it"
         return
     ending = claim.path[len(parent.path) :]
-    token = claim.tokens[0] if claim.tokens else None
+    token = claim.token_ids[0] if claim.token_ids else None
     if (claim.copies is None and ending != (at,)) or (
         claim.copies is not None and (len(ending) != 2 or ending[0] != at or token not in (None, ending[1]))
     ):
         yield f"does not say it left its parent at {at}"
-    if at < parent.decoded_from or (parent.length is not None and at >= parent.length):
+    if at < parent.decoded_from or (parent.num_tokens is not None and at >= parent.num_tokens):
         yield f"left its parent at {at}, where that decoded nothing"
-    elif token is not None and parent.tokens is not None and parent.tokens[at - parent.own_from] == token:
+    elif token is not None and parent.token_ids is not None and parent.token_ids[at - parent.own_from] == token:
         yield f"equals its parent at {at}"
 
 
@@ -164,7 +171,7 @@ def _of_entropies(claim: Claim, of: Mapping[Path, list[float]]) -> Iterator[str]
     if any(not -_ROUNDED <= nats <= MOST_NATS for nats in (*own, claim.branch_entropy or 0.0)):
         yield f"has an entropy that is none, beyond 0 to {MOST_NATS} nats"
         return
-    decoded = (claim.length or 0) - claim.decoded_from
+    decoded = (claim.num_tokens or 0) - claim.decoded_from
     if len(own) > decoded:
         yield f"has {len(own)} entropies of {decoded} positions"
     if at is not None and (parent := parent_path(claim.path, at)) in of:

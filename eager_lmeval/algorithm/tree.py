@@ -92,26 +92,26 @@ class Sequence:
         """The path of the sequence that it left; None of a root."""
         return None if self.branch_at is None else parent_path(self.path, self.branch_at)
 
-    def claim(self) -> Claim:
-        """What it says of itself, its weight as a share of its root."""
-        return Claim(
-            self.path,
-            self.weight,
-            self.text,
-            self.answer_at,
-            branch_at=self.branch_at,
-            branch_entropy=self.branch_entropy,
-            branch_logprob=self.branch_logprob,
-            copies=self.copies,
-            finish=self.finish,
-            start=self.start,
-            length=len(self.tokens),
-            tokens=self.tokens[self.own_from :],
-            entropies=self.entropies,
-            mean_entropy=_known(self.entropy_sum / max(1, len(self.tokens))),
-            logprob=_known(self.logprob),
-            likeliest=self.likeliest,
-        )
+    def to_record(self, weight: float) -> dict[str, Any]:
+        """As plain JSON data, with its ``weight`` among the sequences that it stands with."""
+        return {
+            "path": list(self.path),
+            "text": self.text,
+            "answer_at": self.answer_at,
+            "finish": self.finish,
+            **({} if self.start is None else {"start": self.start}),
+            "num_tokens": len(self.tokens),
+            "branch_at": self.branch_at,
+            "branch_entropy": self.branch_entropy,
+            "branch_logprob": self.branch_logprob,
+            "copies": self.copies,
+            "weight": weight,
+            "mean_entropy": _known(self.entropy_sum / max(1, len(self.tokens))),
+            "logprob": _known(self.logprob),
+            "token_ids": self.tokens[self.own_from :],
+            "entropies": [round(entropy, 4) for entropy in self.entropies],
+            "likeliest": [list(one) for one in self.likeliest],
+        }
 
     def fork(self, path: Path, token: int, entropy: float, logprob: float) -> Sequence:
         """The child that leaves this sequence with ``token``, its next one; the caller weighs both.
@@ -173,7 +173,8 @@ class Tree:
     def check_integrity(self, vocabulary: int | None = None) -> None:
         """ValueError where the sequences are no tree: what `require_tree` asks, and each child equal to its parent
         up to the fork. Token ids are below ``vocabulary``, if that is given."""
-        require_tree([sequence.claim() for sequence in self.sequences], of_prompt=False, vocabulary=vocabulary)
+        claims = [Claim.read(sequence.to_record(sequence.weight)) for sequence in self.sequences]
+        require_tree(claims, of_prompt=False, vocabulary=vocabulary)
         by_path = {sequence.path: sequence for sequence in self.sequences}
         for sequence in self.sequences:
             if sequence.parent is not None and sequence.branch_at is not None:
@@ -205,25 +206,7 @@ class Tree:
             "prompt_tokens": len(self.prompt.token_ids),
             "prefill_tokens": self.prefill_tokens,
             "sequences": [
-                {
-                    "path": list(sequence.path),
-                    "text": sequence.text,
-                    "answer_at": sequence.answer_at,
-                    "finish": sequence.finish,
-                    **({} if sequence.start is None else {"start": sequence.start}),
-                    "num_tokens": len(sequence.tokens),
-                    "branch_at": sequence.branch_at,
-                    "branch_entropy": sequence.branch_entropy,
-                    "branch_logprob": sequence.branch_logprob,
-                    "copies": sequence.copies,
-                    "weight": weight,
-                    "mean_entropy": _known(sequence.entropy_sum / len(sequence.tokens)),
-                    "logprob": _known(sequence.logprob),
-                    "token_ids": sequence.tokens[sequence.own_from :],
-                    "entropies": [round(entropy, 4) for entropy in sequence.entropies],
-                    "likeliest": [list(one) for one in sequence.likeliest],
-                }
-                for sequence, weight in zip(self.sequences, self.weights(), strict=True)
+                sequence.to_record(weight) for sequence, weight in zip(self.sequences, self.weights(), strict=True)
             ],
         }
 

@@ -17,8 +17,6 @@ __all__ = ["Results", "read_results"]
 class _Options(TypedDict):
     """A pool's resolved options; those that commands look at."""
 
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # pydantic's way to configure a TypedDict
-
     strategy: str
     max_sequences: Annotated[Count, Field(ge=1)]
     entropy_threshold: NotRequired[Finite | None]
@@ -36,8 +34,6 @@ class _Options(TypedDict):
 class _Ledger(TypedDict):
     """Where a pool's budget went (`Ledger.to_record`)."""
 
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
-
     max_sequences: Count
     prompts: Count
     used: Count
@@ -52,8 +48,6 @@ class _Ledger(TypedDict):
 class _Pool(TypedDict):
     """What `eager` says of a pool (`pool_record`)."""
 
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
-
     task: str
     options: _Options
     labels_used: bool
@@ -65,15 +59,11 @@ class _Pool(TypedDict):
 
 
 class _Eager(TypedDict):
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
-
     pools: list[_Pool]
 
 
 class _Config(TypedDict):
     """How the run was started, and what the model says of itself."""
-
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
 
     model_args: NotRequired[dict[str, Any] | str | None]
     gen_kwargs: NotRequired[dict[str, Any] | str | None]
@@ -83,21 +73,15 @@ class _Config(TypedDict):
 class _TaskConfig(TypedDict):
     """A task's settings, and all of its figures (`EagerTask.dump_config`)."""
 
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
-
     figures: NotRequired[dict[str, Any]]
 
 
 class _Counted(TypedDict):
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
-
     original: NotRequired[Count]
     effective: NotRequired[Count]
 
 
 class _Rescored(TypedDict):
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
-
     tasks: dict[str, Any]
 
 
@@ -115,7 +99,7 @@ Results = TypedDict(
         "rescored": NotRequired[_Rescored],
     },
 )
-Results.__pydantic_config__ = AS_LOGGED  # type: ignore[attr-defined]  # as above
+Results.__pydantic_config__ = AS_LOGGED  # type: ignore[attr-defined]  # for what is in it too
 _RESULTS = TypeAdapter(Results)
 
 

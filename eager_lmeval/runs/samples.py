@@ -48,8 +48,6 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 class LoggedSequence(TypedDict):
     """A sequence of a tree as `Tree.to_record` writes it; of a model without trees its text, path and weight alone."""
 
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # pydantic's way to configure a TypedDict
-
     path: Annotated[list[Count], Field(min_length=1)]
     text: str
     answer_at: NotRequired[Count | None]
@@ -72,7 +70,7 @@ class LoggedSequence(TypedDict):
 class LoggedTree(TypedDict):
     """A tree's record (`Tree.to_record`) with what its run and its task's scoring add to it."""
 
-    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # as above
+    __pydantic_config__ = AS_LOGGED  # type: ignore[misc]  # pydantic's way to configure a TypedDict, and those in it
 
     format: NotRequired[Count]
     num_sequences: Count
@@ -255,7 +253,7 @@ def _require_readable(tree: Mapping[str, Any]) -> None:
 
 def _check(tree: LoggedTree) -> None:
     """UsageError for sequences that do not make a tree, and for sums that are not theirs."""
-    claims = [_claim(sequence) for sequence in tree["sequences"]]
+    claims = list(map(Claim.read, tree["sequences"]))
     try:
         require_tree(claims, of_prompt=True)
     except ValueError as error:
@@ -265,32 +263,11 @@ def _check(tree: LoggedTree) -> None:
             raise UsageError(f"the tree says {name}={said}, and its sequences {found}; {DAMAGED}")
 
 
-def _claim(sequence: LoggedSequence) -> Claim:
-    return Claim(
-        tuple(sequence["path"]),
-        sequence["weight"],
-        sequence["text"],
-        sequence.get("answer_at"),
-        branch_at=sequence.get("branch_at"),
-        branch_entropy=sequence.get("branch_entropy"),
-        branch_logprob=sequence.get("branch_logprob"),
-        copies=sequence.get("copies"),
-        finish=sequence.get("finish"),
-        start=sequence.get("start"),
-        length=sequence.get("num_tokens"),
-        tokens=sequence.get("token_ids"),
-        entropies=sequence.get("entropies"),
-        mean_entropy=sequence.get("mean_entropy"),
-        logprob=sequence.get("logprob"),
-        likeliest=sequence.get("likeliest", ()),
-    )
-
-
 def _sums(tree: LoggedTree, claims: Sequence[Claim]) -> Iterator[tuple[str, Any, Any]]:
     """What the tree says of all its sequences, and what they come to."""
     roots = [claim.path[0] for claim in claims if claim.branch_at is None]
-    known = all(claim.length is not None for claim in claims)
-    lengths = [claim.length or 0 for claim in claims]
+    known = all(claim.num_tokens is not None for claim in claims)
+    lengths = [claim.num_tokens or 0 for claim in claims]
     own = [length - claim.own_from for length, claim in zip(lengths, claims, strict=True)]
     yield "num_sequences", tree["num_sequences"], len(claims)
     yield "num_branches", tree["num_branches"], len(claims) - len(roots)
