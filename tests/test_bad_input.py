@@ -13,10 +13,6 @@ from lm_eval.api.instance import Instance
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from eager_lmeval import paths
@@ -217,22 +213,7 @@ def test_what_cannot_do_what_it_seems_to_is_warned_about_and_runs(demo, caplog, 
     assert len(responses) == 1
 
 
-_T5 = T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
 _SMALL = {"vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 1}
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        (T5ForConditionalGeneration(_T5), "encoder-decoder"),
-        (MambaForCausalLM(MambaConfig(**_SMALL, state_size=4)), "cannot fork by copying keys and values"),
-    ],
-    ids=["encoder-decoder", "recurrent"],
-)
-def test_a_model_whose_state_cannot_fork_is_refused_with_what_to_use_instead(model, said):
-    with pytest.raises(UsageError, match=said) as caught:
-        require_supported(model)
-    assert "--model hf" in str(caught.value)
 
 
 def test_an_attention_without_explicit_masks_is_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -29,7 +28,6 @@ from transformers import (
 )
 
 from eager_lmeval.algorithm.options import resolve
-from eager_lmeval.algorithm.tree import Prompt, Tree
 from eager_lmeval.engine.loop import Engine
 from eager_lmeval.engine.runner import Slot
 from eager_lmeval.engine.transformers.support import require_supported
@@ -41,42 +39,6 @@ TINY = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 2}
 
 
 # Scheduling shows in no tree.
-
-
-@pytest.mark.parametrize("strategy", ["parallel", "init", "adapt"])
-@pytest.mark.parametrize("preset", ["default", "paper", "reference"])
-def test_trees_do_not_depend_on_the_number_of_rows(strategy: str, preset: str) -> None:
-    given = ADAPT | {"strategy": strategy, "preset": preset}
-    expected, _ = grow(given, max_rows=64)
-    for max_rows in (6, 7, 13, 24):
-        result, _ = grow(given, max_rows=max_rows)
-        assert sequences_of(result) == sequences_of(expected)
-        assert result.ledger == expected.ledger
-
-
-@pytest.mark.parametrize("strategy", ["init", "adapt"])
-@pytest.mark.parametrize("fan_out", [2, None])
-def test_systematic_trees_do_not_depend_on_the_number_of_rows(strategy: str, fan_out: int | None) -> None:
-    given = SYSTEMATIC | {"strategy": strategy, "fan_out": fan_out}
-    expected, _ = grow(given, max_rows=64)
-    assert max(tree.num_sequences for tree in expected.trees) > 6
-    for max_rows in (1, 2, 5, 13):
-        result, _ = grow(given, max_rows=max_rows)
-        assert sequences_of(result) == sequences_of(expected)
-        assert result.ledger == expected.ledger
-
-
-@pytest.mark.parametrize("given", [{}, {"branching": "systematic"}], ids=["top2", "systematic"])
-def test_trees_do_not_depend_on_the_order_of_the_prompts(given: dict[str, Any]) -> None:
-    options = resolve(ADAPT | given | {"strategy": "init"})
-    prompts = prompts_of(options, 12)
-    shuffled = random.Random(0).sample(prompts, len(prompts))
-
-    def trees(of: Seq[Prompt]) -> dict[int, Tree]:
-        engine = scripted_engine(ScriptedRunner(PromptScript()), options, max_rows=13)
-        return {tree.prompt.index: tree for tree in grow_pool(of, options, engine).trees}
-
-    assert trees(prompts) == trees(shuffled)
 
 
 def test_parking_happens_and_shows_in_no_tree() -> None:

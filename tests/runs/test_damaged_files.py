@@ -177,6 +177,36 @@ def commands_on(folder: Path, whole: Path) -> list[list[str | Path]]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: lines[:-1], f"holds {len(TREES) - 1} of {len(TREES)} documents"),
+        (lambda lines: [*lines[:-1], lines[0]], "document 0 comes for the second time"),
+        (lambda lines: [*lines[:-1], lines[-1][:-20]], "cut short"),
+        (lambda lines: [], "holds no samples"),
+        (lambda lines: [b"5\n"], ":1 is no whole sample"),
+        (lambda lines: [b"\xff\xfe\x00"], ":1 is no text in UTF-8"),
+        (lambda lines: [b'{"doc": {"question": "?"}, "filtered_resps": ["5"]}'], "doc_id: field required"),
+    ],
+)
+def test_samples_that_are_not_whole_are_refused_by_all(
+    whole: Path, run: Path, change: Callable[[list[bytes]], list[bytes]], said: str
+) -> None:
+    damage(run, "samples", lambda content: b"".join(change(content.splitlines(keepends=True))))
+    for command in commands_on(run, whole):
+        status, (line,) = status_and_error(*command)
+        assert status == 2
+        assert said in line
+
+
+def test_results_that_were_cut_short_are_refused(whole: Path, run: Path) -> None:
+    damage(run, "results", lambda content: content[:100])
+    for command in (["report", run, "--format", "markdown"], ["compare", whole, run], ["calibrate", run]):
+        status, (line,) = status_and_error(*command)
+        assert status == 2
+        assert "cut short" in line
+
+
 def test_a_tree_of_an_unknown_record_format_is_refused_by_all(whole: Path, run: Path) -> None:
     with_trees(run, lambda tree: tree | {"format": 99})
     for command in commands_on(run, whole):
