@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
-    TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -71,16 +70,8 @@ class Sampling:
         """What logits are divided by: the temperature, or 1 where that is 0 (SPEC 6)."""
         return self.temperature or 1.0
 
-    def processors(self) -> LogitsProcessorList:
-        """Temperature, top_k, top_p, min_p, in that order; at temperature 0 the distribution is that of 1 (SPEC 6)."""
-        steps = LogitsProcessorList()
-        if self.divisor != 1.0:
-            steps.append(TemperatureLogitsWarper(self.temperature))
-        steps.extend(self.cuts())
-        return steps
-
     def cuts(self) -> LogitsProcessorList:
-        """Those of the processors that keep tokens out."""
+        """The processors of transformers that keep tokens out, after the temperature: top_k, top_p, min_p (SPEC 6)."""
         steps = LogitsProcessorList()
         if self.top_k:
             steps.append(TopKLogitsWarper(self.top_k))

@@ -1,7 +1,7 @@
 """Is this text right: verifiers by name. Knows nothing of how the text was made.
 
-A package adds its own under the entry point group ``eager_lmeval.verifiers``: name = a callable that takes the options
-as keywords and returns a `Verifier`. Importing this imports no verifier; each loads what it needs when first asked.
+A package adds its own under the entry point group ``eager_lmeval.verifiers``: name = a callable that returns a
+`Verifier`. Importing this imports no verifier; each loads what it needs when first asked.
 """
 
 from __future__ import annotations
@@ -33,18 +33,12 @@ def verifier_names() -> list[str]:
 
 
 @functools.cache
-def get_verifier(name: str, **options: float) -> Verifier:
-    """The verifier of that name, one for a process and a set of options, so that its worker and cache are shared.
+def get_verifier(name: str) -> Verifier:
+    """The verifier of that name, one for a process, so that its worker and cache are shared.
 
-    Options are the verifier's keyword arguments, such as ``limit_s`` of `math`. UsageError where there is no such
-    verifier, with the near name, and where it does not know an option. No text makes its ``grade`` raise (`Guarded`).
+    UsageError where there is none, with the near name. No text makes its ``grade`` raise (`Guarded`).
     """
-    factory = _factory(name)
-    try:
-        verifier: Verifier = factory(**options)
-    except TypeError as error:
-        raise UsageError(f"verifier={name!r} does not take {', '.join(options) or 'no options'}: {error}") from error
-    return Guarded(verifier)
+    return Guarded(_factory(name)())
 
 
 def _factory(name: str) -> Any:

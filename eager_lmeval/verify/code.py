@@ -14,14 +14,14 @@ from typing import NamedTuple
 from eager_lmeval.errors import UsageError
 from eager_lmeval.verify.base import Graded
 from eager_lmeval.verify.program import extract_program, setup_of_prompt
-from eager_lmeval.verify.sandbox import ISOLATIONS, Limits, Outcome, run_in_jail
+from eager_lmeval.verify.sandbox import ISOLATIONS, Outcome, run_in_jail
 
 __all__ = ["ISOLATION_VARIABLE", "CodeVerifier"]
 
 _log = logging.getLogger(__name__)
 
 ISOLATION_VARIABLE = "EAGER_LMEVAL_ISOLATION"
-"""The environment variable that says how programs are isolated where the option ``isolation`` is not given."""
+"""The environment variable that says how programs are isolated."""
 _CACHE_SIZE = 10_000
 _FIELDS = ("prompt", "entry_point", "test")
 
@@ -39,34 +39,22 @@ class CodeVerifier:
     ``check(candidate)`` or asserts directly; and ``prompt``, the beginning of the program, for texts that only
     continue it (optional). Programs vote by their text: two classes may well do the same.
 
-    The options bound one program: ``wall_s`` seconds on the clock, ``cpu_s`` seconds of processor time,
-    ``memory_mb`` mebibytes; ``workers`` programs run at a time. ``isolation`` is one of `ISOLATIONS`; "" leaves it to
-    the environment variable `ISOLATION_VARIABLE`, and without one to ``auto``. A program that reached a time limit is
-    marked ``timed_out``; the note says why one failed, and of every result which isolation was in force.
+    The environment variable `ISOLATION_VARIABLE` is one of `ISOLATIONS`, ``auto`` without it. A program that reached a
+    time limit is marked ``timed_out``; the note says why one failed, and of every result which isolation was in force.
     """
 
     name = "code"
 
-    def __init__(
-        self,
-        wall_s: float = 20.0,
-        cpu_s: int = 15,
-        memory_mb: int = 1024,
-        workers: int | None = None,
-        isolation: str = "",
-    ) -> None:
+    def __init__(self) -> None:
         if sys.platform != "linux":
             raise UsageError(f"verifier=code confines programs with means of Linux; this is {sys.platform}")
-        if min(wall_s, cpu_s, memory_mb) <= 0 or (workers is not None and workers < 1):
-            raise UsageError(f"verifier=code: limits are positive; {wall_s=}, {cpu_s=}, {memory_mb=}, {workers=}")
-        self._isolation = isolation or os.environ.get(ISOLATION_VARIABLE) or "auto"
+        self._isolation = os.environ.get(ISOLATION_VARIABLE) or "auto"
         if self._isolation not in ISOLATIONS:
-            whence = "isolation" if isolation else ISOLATION_VARIABLE
-            raise UsageError(f"verifier=code: {whence}={self._isolation!r}; accepted: {', '.join(ISOLATIONS)}")
-        self._limits = Limits(wall_s=wall_s, cpu_s=int(cpu_s), memory_bytes=int(memory_mb) << 20)
-        self._workers = workers or min(4, len(os.sched_getaffinity(0)))
+            raise UsageError(
+                f"verifier=code: {ISOLATION_VARIABLE}={self._isolation!r}; accepted: {', '.join(ISOLATIONS)}"
+            )
         # raises here, before anything is generated, where the machine cannot isolate programs as it was asked to
-        run_in_jail("def one(): return 1", "one", "one()", limits=self._limits, isolation=self._isolation)
+        run_in_jail("def one(): return 1", "one", "one()", isolation=self._isolation)
         self._cache: dict[tuple[str, _Problem], Outcome] = {}
         self._lock = threading.Lock()
         self._warned = False
@@ -93,14 +81,14 @@ class CodeVerifier:
 
         def run(program: str) -> None:
             self._cache[program, problem] = run_in_jail(
-                program, problem.entry_point, problem.test, setup, self._limits, self._isolation
+                program, problem.entry_point, problem.test, setup, isolation=self._isolation
             )
 
         with self._lock:
             new = sorted(program for program in programs if (program, problem) not in self._cache)
             if len(self._cache) + len(new) > _CACHE_SIZE:
                 self._cache = {key: value for key, value in self._cache.items() if key[1] == problem}
-            with ThreadPoolExecutor(self._workers) as pool:
+            with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as pool:
                 list(pool.map(run, new))
             self._warn_once(self._cache[program, problem] for program in new)
 

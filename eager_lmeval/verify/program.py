@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 import warnings
 
 __all__ = ["extract_program", "setup_of_prompt"]
@@ -38,7 +39,7 @@ def _program(text: str, entry_point: str, prompt: str) -> str | None:
     defines = re.compile(rf"^(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE)  # def f
     fenced = _fenced(text)
     if fenced:
-        code = next((code for code in reversed(fenced) if defines.search(_dedented(code))), fenced[-1])
+        code = next((code for code in reversed(fenced) if defines.search(textwrap.dedent(code))), fenced[-1])
         return _assembled(code, defines, prompt)
     if defines.search(text):
         start = _CODE_START.search(text)
@@ -169,7 +170,7 @@ def _error_line(code: str) -> int | None:
 def _assembled(code: str, defines: re.Pattern[str], prompt: str) -> str:
     if defines.search(code) or not prompt:
         return f"{setup_of_prompt(prompt)}\n\n{code}" if prompt else code
-    dedented = _dedented(code)
+    dedented = textwrap.dedent(code)
     if defines.search(dedented):
         return f"{setup_of_prompt(prompt)}\n\n{dedented}"
     return _continuation(code, prompt) or f"{setup_of_prompt(prompt)}\n\n{code}"
@@ -205,9 +206,3 @@ def _longest_valid(code: str, keep: int = 0) -> str | None:
             return kept
         del lines[max(keep, min(wrong or len(lines), len(lines)) - 1) :]
     return None
-
-
-def _dedented(code: str) -> str:
-    lines = [line for line in code.splitlines() if line.strip()]
-    margin = min((len(line) - len(line.lstrip()) for line in lines), default=0)
-    return "\n".join(line[margin:] if line.strip() else "" for line in code.splitlines()) + "\n"

@@ -104,7 +104,7 @@ def test_processors_are_those_that_transformers_generates_with_and_in_its_order(
     )
     theirs = GenerationMixin._get_logits_processor(_Headless(), config)
     logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0)) * 3
-    assert torch.equal(sampling.processors()(None, logits), theirs(None, logits))
+    assert torch.equal(sampling.cuts()(None, logits / sampling.divisor), theirs(None, logits))
 
 
 class _Headless(GenerationMixin):
@@ -325,6 +325,6 @@ def test_what_is_drawn_is_the_same_without_a_readout(cuts: dict[str, Any], tempe
 def test_a_token_passes_where_the_processors_of_transformers_leave_it(cuts: dict[str, Any]) -> None:
     logits = 4 * torch.randn((50, 100), generator=torch.Generator().manual_seed(1))
     sampling = Sampling(0.7, **cuts)
-    left = sampling.processors()(torch.empty(0, dtype=torch.long), logits).isfinite()
+    left = sampling.cuts()(torch.empty(0, dtype=torch.long), logits / sampling.divisor).isfinite()
     for token in range(100):
         assert passes(logits, torch.full((50,), token), sampling).equal(left[:, token])

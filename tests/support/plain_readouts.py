@@ -17,7 +17,7 @@ class PlainReadout:
 
     def __init__(self, logits: Tensor, sampling: Sampling) -> None:
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        scores = sampling.processors()(None, logits[None])[0]
+        scores = sampling.cuts()(None, logits[None] / sampling.divisor)[0]
         self.kept: list[int] = (scores > -torch.inf).nonzero()[:, 0].tolist()
         self.probabilities = torch.softmax(scores, dim=-1)
         self.logprobs: list[float] = torch.log_softmax(logits.double(), dim=-1).tolist()

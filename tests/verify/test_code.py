@@ -174,23 +174,19 @@ def test_a_label_that_is_no_problem_is_refused_before_any_text(label: str) -> No
 INSTALLED = "limits" if bubblewrap_refusal() else "bubblewrap"
 
 
-def test_every_result_says_which_isolation_was_in_force() -> None:
-    verifier = CodeVerifier(isolation=INSTALLED)
+def test_every_result_says_which_isolation_was_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ISOLATION_VARIABLE, INSTALLED)
+    verifier = CodeVerifier()
     label = json.dumps({"entry_point": "one", "test": "assert one() == 1"})
     notes = [one.note for one in verifier.grade(["def one(): return 1", "def one(): return 2"], label)]
     assert notes[0].startswith(f"isolation: {INSTALLED}")
     assert notes[1].startswith(f"AssertionError; isolation: {INSTALLED}")
 
 
-def test_the_isolation_is_an_option_or_a_variable_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="isolation='docker'; accepted: auto, bubblewrap, limits"):
-        CodeVerifier(isolation="docker")
+def test_an_unknown_isolation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ISOLATION_VARIABLE, "docker")
-    with pytest.raises(UsageError, match=f"{ISOLATION_VARIABLE}='docker'"):
+    with pytest.raises(UsageError, match=f"{ISOLATION_VARIABLE}='docker'; accepted: auto, bubblewrap, limits"):
         CodeVerifier()
-    monkeypatch.setenv(ISOLATION_VARIABLE, INSTALLED)
-    label = json.dumps({"entry_point": "one", "test": "assert one() == 1"})
-    assert CodeVerifier().grade(["def one(): return 1"], label)[0].note.startswith(f"isolation: {INSTALLED}")
 
 
 @pytest.fixture
@@ -218,11 +214,14 @@ def confined_by_limits(outcome: Outcome, reason: str) -> None:
     assert outcome.note.startswith(f"isolation: limits, no namespaces ({reason})")
 
 
-def test_without_bubblewrap_the_note_says_what_is_missing_and_by_name_it_is_refused(bwrap: Path) -> None:
+def test_without_bubblewrap_the_note_says_what_is_missing_and_by_name_it_is_refused(
+    bwrap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not bwrap.exists()
     confined_by_limits(run_one("auto"), "bubblewrap is not installed")
+    monkeypatch.setenv(ISOLATION_VARIABLE, "bubblewrap")
     with pytest.raises(UsageError, match="bubblewrap is not installed"):
-        CodeVerifier(isolation="bubblewrap")
+        CodeVerifier()
 
 
 def test_a_bubblewrap_that_does_not_work_is_said(bwrap: Path) -> None:

@@ -31,13 +31,6 @@ def test_an_unknown_name_is_answered_with_the_near_one(name: str, hint: str) -> 
         get_verifier(name)
 
 
-def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(UsageError, match="limit"):
-        get_verifier("math", limit=3)
-    with pytest.raises(UsageError, match="positive"):
-        get_verifier("math", limit_s=0)
-
-
 def test_packages_add_verifiers_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("louder", "eager_lmeval.verify.exact:ExactVerifier", ENTRY_POINT_GROUP)
 
