@@ -16,8 +16,10 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.scorers import TableScorer
 from eager_lmeval.pools.labels import render_label
 from eager_lmeval.pools.marks import COLUMN
+from eager_lmeval.scores.figures import figures, metrics
 from eager_lmeval.scores.metrics import Tie
-from eager_lmeval.scores.scoring import Rules, figures, metrics, records, score, variant, warn_of_dependent_draws
+from eager_lmeval.scores.rules import Rules
+from eager_lmeval.scores.scoring import records, score, variant, warn_of_dependent_draws
 from eager_lmeval.verify import get_verifier
 
 __all__ = ["EagerScorer"]

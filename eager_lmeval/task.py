@@ -16,18 +16,9 @@ from eager_lmeval.errors import UsageError
 from eager_lmeval.harness.tasks import GenerateTask
 from eager_lmeval.pools.labels import render_label
 from eager_lmeval.pools.marks import COLUMN, ask_for_trees
-from eager_lmeval.scores.scoring import (
-    Metric,
-    Rules,
-    figures,
-    metrics,
-    records,
-    score,
-    table_metrics,
-    variant,
-    verifier_of,
-    warn_of_dependent_draws,
-)
+from eager_lmeval.scores.figures import Metric, figures, metrics, table_metrics
+from eager_lmeval.scores.rules import Rules
+from eager_lmeval.scores.scoring import records, score, variant, verifier_of, warn_of_dependent_draws
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -96,6 +87,8 @@ class EagerTask(GenerateTask):
 
         Under ``--predict_only`` too: `eager-lmeval rescore` grades what was logged.
         """
+        self._figures.clear()
+        self._listed.clear()
         trees = records([instance.resps for instance in self.instances], self._rules)
         self._variant = variant(trees)
         for instance, tree in zip(self.instances, trees, strict=True):
@@ -129,7 +122,7 @@ class EagerTask(GenerateTask):
             everywhere = set.intersection(*map(set, documents))
             listed = [name for name in documents[0] if name in everywhere and not name.endswith(_ERROR_BARS)]
             self._listed += [{"metric": name} for name in listed]  # the columns of wandb's table of documents
-        return metric.of(documents)
+        return self._figures[f"{metric.name},{self._variant}"]
 
 
 _ERROR_BARS = ("_stderr", "_ci95", "_stderr_sampling")

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from eager_lmeval.runs.run import find_runs, iter_samples
 from eager_lmeval.runs.samples import Sample
 from eager_lmeval.scores.metrics import Vote, consensus, pass_at_max, pass_rate
-from eager_lmeval.scores.scoring import Rules, answer_text, verifier_of
+from eager_lmeval.scores.rules import Rules
+from eager_lmeval.scores.scoring import answer_text, verifier_of
 
 SCORES = ("pass@max", "cons@max", "cons_w@max", "pass_rate", "pass_rate_w", "tokens", "sequences")
 OPTIONS = ("strategy", "branching", "max_sequences", "temperature", "entropy_threshold", "fan_out", "preset", "signal")

@@ -22,7 +22,8 @@ from eager_lmeval.algorithm.givers import ALIASES
 from eager_lmeval.algorithm.options import Options
 from eager_lmeval.commands.cli import _parser
 from eager_lmeval.lm import _HF_ARGUMENTS
-from eager_lmeval.scores.scoring import Rules, metrics
+from eager_lmeval.scores.figures import metrics
+from eager_lmeval.scores.rules import Rules
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 MODEL_ARGUMENTS = {*Options.model_fields, *ALIASES, *_HF_ARGUMENTS, "journal"}

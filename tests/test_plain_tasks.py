@@ -23,7 +23,8 @@ from eager_lmeval.commands.cli import main
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.pools.response import Response
-from eager_lmeval.scores.scoring import Rules, records, score
+from eager_lmeval.scores.rules import Rules
+from eager_lmeval.scores.scoring import records, score
 
 BOXED = {"function": "regex", "regex_pattern": r"boxed\{(-?\d+)\}"}
 SUMS = {

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eager_lmeval.commands.writing import console
 
-__all__ = ["Table", "latex_text", "markdown_cell"]
+__all__ = ["Table", "latex_text", "markdown_cell", "shown_sampling"]
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"
 }
-_LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "–": "--", "≈": r"$\approx$"}
+_LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "≤": r"$\le$", "–": "--", "≈": r"$\approx$"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a text that a spreadsheet would compute."""
 
@@ -80,6 +81,11 @@ class Table:
 
     def _is_left(self, name: str) -> bool:
         return name in self.left or name == self.headings[0]
+
+
+def shown_sampling(half_width: float, is_bound: bool, number: Callable[[float], str]) -> str:
+    """Half of an interval of these documents alone; ``≤`` where only a bound is known."""
+    return "–" if math.isnan(half_width) else f"{'≤' if is_bound else '±'} {number(half_width)}"
 
 
 def markdown_cell(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from eager_lmeval.pools.marks import own_filter
 from eager_lmeval.runs.question import Question, find_question
 from eager_lmeval.runs.run import UNGRADED, Run, iter_samples, sample_metrics
 from eager_lmeval.runs.samples import LoggedTree, Sample
-from eager_lmeval.scores.scoring import Rules, answer_text
+from eager_lmeval.scores.figures import IF_RIGHT, SAMPLING
+from eager_lmeval.scores.rules import Rules
+from eager_lmeval.scores.scoring import answer_text
 from eager_lmeval.verify import Graded, get_verifier
 
 __all__ = ["Columns", "Document", "Key", "columns", "documents"]
@@ -23,6 +26,10 @@ _GRADED_AGAIN = frozenset({"math", "choice", "exact"})
 """Verifiers that only read a text. Others may run what a model wrote, which nobody asks for who reads a run's files."""
 _DIGEST = 12
 """Characters of a digest that are kept: two of a million are alike once in 500 times."""
+
+
+_Table = dict[str, dict[str, dict["Key", Any]]]
+"""By filter, metric and document."""
 
 
 class Key(NamedTuple):
@@ -68,6 +75,23 @@ class Document:
         return sample_metrics(self.sample)
 
     @property
+    def spreads(self) -> dict[str, float]:
+        """Of its scores their variance over draws; NaN where one draw of the document does not tell."""
+        return sample_metrics(self.sample, SAMPLING)
+
+    @property
+    def doubts(self) -> dict[str, tuple[float, float]]:
+        """Of scores that hang on answers without a verdict: what they are if all of those are wrong, and if all are
+        right."""
+        at_best = sample_metrics(self.sample, IF_RIGHT)
+        values = {name: self.metrics.get(name, math.nan) for name in at_best}
+        return {
+            name: (0.0 if math.isnan(value) else value, at_best[name])
+            for name, value in values.items()
+            if value != at_best[name]
+        }
+
+    @property
     def label(self) -> str | None:
         label = self.sample.column.get("label")
         return None if label is None else str(label)
@@ -104,6 +128,10 @@ class Columns(NamedTuple):
     """The harness's hashes of the prompts; empty where they are not at hand."""
     prompts_digest: str
     """Of all of them, whatever their order; empty where the harness logged none."""
+    spreads: Mapping[str, Mapping[Key, float]] = {}
+    """By metric; `Document.spreads`."""
+    doubts: Mapping[str, Mapping[Key, tuple[float, float]]] = {}
+    """By metric, of the documents that have any; `Document.doubts`."""
 
 
 def documents(run: Run, task: str) -> Iterator[Document]:
@@ -120,7 +148,8 @@ def columns(run: Run, task: str) -> Columns:
 
     A run that was made with labels has the same metrics as one that was not; the comparison says elsewhere which was.
     """
-    by_filter: dict[str, dict[str, dict[Key, float]]] = {}
+    tables: tuple[_Table, ...] = ({}, {}, {})
+    """Values, spreads and doubts, each by filter and metric."""
     ids: dict[Key, int] = {}
     prompts: dict[Key, str] = {}
     for document in documents(run, task):
@@ -133,11 +162,19 @@ def columns(run: Run, task: str) -> Columns:
         prompt = {**document.sample.logged}.get("prompt_hash")
         if isinstance(prompt, str):
             prompts[document.key] = prompt
-        for metric, value in document.metrics.items():
-            by_filter.setdefault(own_filter(document.filter), {}).setdefault(metric, {})[document.key] = value
+        rows: tuple[Mapping[str, Any], ...] = (document.metrics, document.spreads, document.doubts)
+        for table, found in zip(tables, rows, strict=True):
+            of_filter = table.setdefault(own_filter(document.filter), {})
+            for metric, value in found.items():
+                of_filter.setdefault(metric, {})[document.key] = value
     hashes = sorted({(key.doc_hash, prompt) for key, prompt in prompts.items()})
     digest = hashlib.sha256(repr(hashes).encode()).hexdigest()[:_DIGEST] if prompts.keys() == ids.keys() else ""
+    values, spreads, doubts = (_by_metric(table) for table in tables)
+    return Columns(values, ids, prompts, digest, spreads, doubts)
+
+
+def _by_metric(by_filter: _Table) -> dict[str, dict[Key, Any]]:
+    """Of several filters the metrics get their names."""
     if len(by_filter) == 1:
-        return Columns(next(iter(by_filter.values())), ids, prompts, digest)
-    named = {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}
-    return Columns(named, ids, prompts, digest)
+        return next(iter(by_filter.values()))
+    return {f"{metric},{name}": values for name, table in by_filter.items() for metric, values in table.items()}

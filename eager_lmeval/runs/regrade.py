@@ -35,7 +35,9 @@ def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_c
 
     ``documents`` is how many the run says it scored, None where that is not known.
     """
-    from eager_lmeval.scores.scoring import Rules, figures, metrics, score, table_metrics
+    from eager_lmeval.scores.figures import figures, metrics, table_metrics
+    from eager_lmeval.scores.rules import Rules
+    from eager_lmeval.scores.scoring import score
 
     before: list[dict[str, Any]] = []
     after: list[dict[str, Any]] = []

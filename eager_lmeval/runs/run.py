@@ -33,7 +33,7 @@ UNGRADED = "bypass"
 ROUNDS = "rounds"
 """What `strategy=consistency` of release 0.1 is called, which was no race: rounds of trees until a vote settled."""
 _COMPANION = re.compile(
-    r".*_(stderr|ci95|stderr_sampling|if_right)|mean_(tokens|sequences|branches)|(un)?scored(@\d+)?"
+    r".*_(stderr|ci95|stderr_sampling|if_right)|mean_(tokens|sequences|branches)|scored(@\d+)?"
     rf"|max_sequences|entropy_threshold|temperature|labels_used|{UNGRADED}"
 )
 """Error bars of a metric, the same cost as a mean, counts of documents, options of the run, and no metric at all."""
@@ -212,10 +212,17 @@ def is_companion(metric: str) -> bool:
     return _COMPANION.fullmatch(metric) is not None
 
 
-def sample_metrics(sample: Sample) -> dict[str, float]:
-    """A sample's metrics that are numbers, by name; undefined is NaN. What only accompanies them is left out."""
-    numbers = {name: as_number(value) for name, value in sample.values.items() if not is_companion(name)}
-    return {name: number for name, number in numbers.items() if number is not None}
+def sample_metrics(sample: Sample, suffix: str = "") -> dict[str, float]:
+    """A sample's metrics that are numbers, by name; undefined is NaN. What only accompanies them is left out.
+
+    With a ``suffix`` what accompanies them under it, such as `figures.SAMPLING`, by the metric's name.
+    """
+    found = {
+        name.removesuffix(suffix): as_number(value)
+        for name, value in sample.values.items()
+        if (name.endswith(suffix) if suffix else not is_companion(name))
+    }
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def read_run(path: Path) -> Run:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr
 
-from eager_lmeval.scores.stats import mcnemar_mid_p, percentile_interval, resampled_means
+from eager_lmeval.scores.stats import half_width, mcnemar_mid_p, percentile_interval, resampled_means
 
 __all__ = [
     "Difference",
@@ -44,6 +44,10 @@ class Difference(NamedTuple):
     detectable: float
     """The smallest true difference that a two-sided test on so many documents finds with the stated power; NaN where
     the documents show no spread to tell it from."""
+    sampling: float
+    """Half of the interval of these documents alone, were both runs made again."""
+    sampling_is_bound: bool
+    """Whether that is half of the interval over documents instead, which is wider."""
 
 
 class MarginTest(NamedTuple):
@@ -63,6 +67,8 @@ class Pairs:
 
     baseline: Values
     candidate: Values
+    spreads: Values | None = None
+    """Of each document the variance over draws of both values together; NaN or None where that is not known."""
 
     @property
     def documents(self) -> int:
@@ -106,6 +112,7 @@ def difference(pairs: Pairs, confidence: float, power: float) -> Difference:
         high,
         p_value,
         detectable(error, (1 - confidence) / 2, power),
+        *half_width(error, [] if pairs.spreads is None else pairs.spreads.tolist(), confidence),
     )
 
 

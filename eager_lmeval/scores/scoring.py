@@ -1,6 +1,6 @@
 """From a document's tree to its metrics (SPEC 8), for tasks whose documents carry an `eager` column.
 
-`records` and `score` make one document's values, `metrics` says how each is aggregated over documents. All of it needs
+`records` and `score` make one document's values; `figures` says how each is aggregated over documents. All of it needs
 nothing but what stands in the samples file, so a run can be graded again from that file alone. Knows no harness.
 """
 
@@ -9,16 +9,14 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.pools.response import TreeRecord
+from eager_lmeval.scores.figures import CLUSTER, IF_RIGHT
 from eager_lmeval.scores.metrics import (
-    Tie,
     Vote,
     consensus,
     consensus_at_k,
@@ -29,100 +27,31 @@ from eager_lmeval.scores.metrics import (
     pass_rate,
     share,
 )
-from eager_lmeval.scores.sampling import (
-    consensus_variance,
-    pass_at_k_variance,
-    pass_hat_k_variance,
-)
-from eager_lmeval.scores.stats import interval, mean, sampling_error, standard_error, total
+from eager_lmeval.scores.rules import PLAIN, Rules
+from eager_lmeval.scores.sampling import consensus_variance, pass_at_k_variance, pass_hat_k_variance
 from eager_lmeval.verify import Graded, Verifier, get_verifier
 
 __all__ = [
-    "COSTS",
-    "UPPER_BOUND",
-    "Metric",
-    "Rules",
     "answer_text",
     "draws_are_independent",
-    "figures",
-    "metrics",
     "records",
     "score",
-    "table_metrics",
     "variant",
     "verifier_of",
     "warn_of_dependent_draws",
 ]
 
-COSTS = ("tokens", "sequences", "branches")
-"""Metrics that are amounts and no scores; their sums over the documents stand in a result beside their means."""
-
-_IN_TABLE = ("pass@max", "cons_w@max", "pass_rate_w", "tokens", "sequences")
-"""The scores to look at first and what they cost: what the harness's table shows, with pass@k up to `_MOST_ROWS`."""
-_MOST_ROWS = 10
-
 _VOTED = ("settled", "rounds")
 """What there is of documents whose vote decided how many sequences they got: was it settled; up to release 0.1, in how
 many rounds."""
 
-_CLUSTER = "clusters"
-"""Of a document the name of its cluster, where the rules name a column; of a task how many there are."""
-_IF_RIGHT = "_if_right"
-"""After a score's name: what it would be were all answers right on which the verifier came to no verdict."""
 _RIGHT = -1
 """The class of right answers where no answer was found right."""
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What a task's `metadata` says about scoring; it is written into every record."""
-
-    ks: tuple[int, ...] = ()
-    """The k of pass@k and cons@k."""
-    tie: Tie = "mean"
-    truncated_votes: bool = False
-    """Whether a sequence that was cut off while it thought may vote with what it had written."""
-    cluster: str | None = None
-    """The column that says which documents belong together, such as several questions on one text."""
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Rules:
-        """The rules among other entries. UsageError for a value that is not accepted."""
-        ks, tie, votes = given.get("ks", ()), given.get("tie", "mean"), given.get("truncated_votes", False)
-        ks = ks if isinstance(ks, list | tuple) else [ks]
-        if not all(isinstance(k, int) and k >= 1 for k in ks):
-            raise UsageError(f"ks={ks!r} is not accepted: write a list of whole numbers from 1 on, such as [1, 4, 16]")
-        if tie not in get_args(Tie):
-            raise UsageError(f"tie={tie!r} is not accepted: tie should be one of {', '.join(get_args(Tie))}")
-        if not isinstance(votes, bool):
-            raise UsageError(f"truncated_votes={votes!r} is not accepted: truncated_votes should be true or false")
-        cluster = given.get("cluster")
-        if not isinstance(cluster, str | None):
-            raise UsageError(f"cluster={cluster!r} is not accepted: cluster should name a column of the documents")
-        return cls(tuple(sorted(set(ks))), tie, votes, cluster)
-
-
-class Metric(NamedTuple):
-    """One line of a result: how the documents' values become it."""
-
-    name: str
-    aggregate: Callable[..., Any]
-    """Of the values of the documents that have one; ``by_cluster``, of their clusters as well, where they have any."""
-    higher_is_better: bool | None = None
-    by_cluster: bool = False
-
-    def of(self, documents: Sequence[Mapping[str, Any]]) -> Any:
-        """What the documents come to, by what `score` gave of each."""
-        having = [document for document in documents if self.name in document]
-        values = [document[self.name] for document in having]
-        if self.by_cluster and all(_CLUSTER in document for document in having):
-            return self.aggregate(values, clusters=[document[_CLUSTER] for document in having])
-        return self.aggregate(values)
-
-
-def records(resps: Sequence[Sequence[str]], rules: Rules = Rules()) -> list[TreeRecord]:
+def records(resps: Sequence[Sequence[str]], rules: Rules = PLAIN) -> list[TreeRecord]:
     """Each document's tree; for a model that grows none, its texts as sequences whose cost is not known."""
     trees = [getattr(texts[0], "tree", None) or _plain_record(texts) for texts in resps]
     return [TreeRecord(tree | {"scoring": asdict(rules)}) for tree in trees]
@@ -131,70 +60,6 @@ def records(resps: Sequence[Sequence[str]], rules: Rules = Rules()) -> list[Tree
 def variant(trees: Sequence[Mapping[str, Any]]) -> Literal["none", "oracle"]:
     """The name under which results of these trees are listed: ``oracle`` if labels decided who got more sequences."""
     return "oracle" if any(tree["labels_used"] for tree in trees) else "none"
-
-
-def metrics(rules: Rules) -> dict[str, Metric]:
-    """All metrics of a task by name.
-
-    ``X_stderr`` and ``X_ci95`` belong to the score X and get the values of X: its error as a sample of documents.
-    ``X_stderr_sampling`` gets each document's variance over draws: the error of these documents alone.
-    """
-    scores = ["pass@max", "cons@max", "pass_rate", "pass_rate_w", "cons_w@max"]
-    counts = [Metric("scored", _count)]
-    for k in rules.ks:
-        scores += [f"pass@{k}", f"pass^{k}", f"cons@{k}"]
-        counts += [Metric(f"scored@{k}", _count)]
-    table = []
-    for name in scores:
-        table.append(Metric(name, mean, True))
-        table.append(Metric(f"{name}_stderr", standard_error, by_cluster=True))  # the harness prints it beside X
-        table.append(Metric(f"{name}_ci95", _interval, by_cluster=True))
-        table.append(Metric(f"{name}_stderr_sampling", sampling_error))
-    rates = ("tie_rate", "no_answer_rate", "truncation_rate", "timeout_rate", "failure_rate")
-    table += counts
-    table += [Metric(name, mean, False) for name in rates]
-    table += [Metric(name, _amount, False if name == "tokens" else None) for name in COSTS]
-    table += [Metric(f"mean_{name}", mean, False if name == "tokens" else None) for name in COSTS]
-    table += [Metric(name, _common) for name in ("strategy", "max_sequences", "entropy_threshold", "temperature")]
-    table += [Metric("settled", mean), Metric("cut_rate", mean), Metric("rounds", mean)]
-    table += [Metric("unscored", _count), Metric(_CLUSTER, _count_names)]
-    table += [Metric("labels_used", max), Metric("verifier_note", _common_notes)]
-    return {metric.name: metric for metric in table}
-
-
-def table_metrics(values: Mapping[str, Any]) -> list[str]:
-    """Those of a document's metrics that the harness's table shows, each score with its errors behind it.
-
-    Over draws only where it is more than a bound.
-    """
-    at_k = [name for name in values if re.fullmatch(r"pass@\d+", name)]
-    rows = [name for name in (*_IN_TABLE, *at_k) if name in values][:_MOST_ROWS]
-    shown = [name for row in rows for name in (row, f"{row}_stderr", f"{row}_stderr_sampling") if name in values]
-    return [name for name in shown if not (name.endswith("_sampling") and math.isnan(values[name]))]
-
-
-def figures(documents: Sequence[Mapping[str, Any]], table: Mapping[str, Metric], name: str) -> dict[str, Any]:
-    """What a task comes to: every metric that some document has, as the harness writes it under the filter ``name``.
-
-    An error over draws that is not known is at most the error over documents, which draws are a part of: it is given
-    that, and ``sampling_bounds`` names the scores for which this is so. Where there are answers without a verdict,
-    ``X_bounds`` has the score X over all documents if all of those were wrong, and if all were right.
-    """
-    known = dict.fromkeys(metric for document in documents for metric in document if metric in table)
-    made = {metric: table[metric].of(documents) for metric in known}
-    scores = [metric for metric in known if f"{metric}_stderr_sampling" in table and f"{metric}_stderr" in known]
-    bounded = [metric for metric in scores if math.isnan(made.get(f"{metric}_stderr_sampling", math.nan))]
-    made |= {f"{metric}_stderr_sampling": made[f"{metric}_stderr"] for metric in bounded}
-    if scores:
-        made["sampling_bounds"] = bounded
-    for metric in scores:
-        if any(metric + _IF_RIGHT in document for document in documents):
-            values = [document[metric] for document in documents if metric in document]
-            at_best = [
-                document.get(metric + _IF_RIGHT, document[metric]) for document in documents if metric in document
-            ]
-            made[f"{metric}_bounds"] = [mean([0.0 if math.isnan(value) else value for value in values]), mean(at_best)]
-    return {f"{metric},{name}": value for metric, value in made.items()}
 
 
 def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,13 +98,13 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         if is_scored:
             values[f"{name}_stderr_sampling"] = variances.get(name, math.nan)
         if not is_scored or any(undecided):
-            values[name + _IF_RIGHT] = at_best.get(name, 1.0) if is_scored else 1.0
+            values[name + IF_RIGHT] = at_best.get(name, 1.0) if is_scored else 1.0
     return {
         **values,
         "scored": float(is_scored),
         "unscored": float(not is_scored),
         **{f"scored@{k}": float(len(drawn) >= k) for k in _ks(record, rules)},
-        **({_CLUSTER: str(doc.get(rules.cluster))} if rules.cluster is not None else {}),
+        **({CLUSTER: str(doc.get(rules.cluster))} if rules.cluster is not None else {}),
         "tie_rate": float(is_tied([vote._replace(weight=1.0) for vote in votes])) if is_scored else math.nan,
         "no_answer_rate": share([vote.answer is None for vote in ended]),
         "truncation_rate": math.nan if None in ends else share([finish == "length" for finish in ends]),
@@ -396,38 +261,6 @@ def _notes(graded: Sequence[Graded]) -> list[str] | None:
 @functools.cache
 def _warn_once(message: str) -> None:
     log.warning(message)
-
-
-def _count(values: Sequence[float]) -> int:
-    """How many documents were scored."""
-    return int(sum(values))
-
-
-def _count_names(names: Sequence[str]) -> int:
-    """How many different ones there are."""
-    return len(set(names))
-
-
-def _amount(values: Sequence[float]) -> float:
-    """A sum, which is whole where it is known."""
-    value = total(values)
-    return value if math.isnan(value) else int(value)
-
-
-def _interval(values: Sequence[float], clusters: Sequence[str] | None = None) -> list[float]:
-    """95% interval over documents like these; 4 digits."""
-    return [round(bound, 4) for bound in interval(values, clusters=clusters)]
-
-
-def _common(values: Sequence[Any]) -> Any:
-    """What all documents have in common, or ``mixed``."""
-    return values[0] if len({repr(value) for value in values}) == 1 else "mixed"
-
-
-def _common_notes(values: Sequence[list[str] | None]) -> str:
-    """What is noted of every document that has answers."""
-    noted = [set(value) for value in values if value is not None]
-    return "; ".join(sorted(set.intersection(*noted))) or "none" if noted else "none"
 
 
 def _number(value: float | None) -> float:

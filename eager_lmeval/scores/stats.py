@@ -6,13 +6,14 @@ A document is the unit of everything here. A document that has no value (NaN) is
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtrit  # scipy.stats takes longer to import than all of this to compute
 
 __all__ = [
+    "half_width",
     "interval",
     "known",
     "mcnemar_mid_p",
@@ -106,6 +107,17 @@ def sampling_interval(values: Sequence[float], variances: Sequence[float], level
     if math.isnan(error):
         return interval(values, level)
     return wilson(mean(values), error, float(ndtri((1 + level) / 2)), most=math.inf)
+
+
+def half_width(bound: float, variances: Iterable[float], level: float = 0.95) -> tuple[float, bool]:
+    """Half of the normal interval of the mean of these documents alone, and whether it is only a bound.
+
+    From the documents' ``variances`` over draws; where they do not tell from ``bound``, the error over documents, of
+    which draws are a part. NaN where that is 0 or not known either.
+    """
+    error = sampling_error(list(variances))
+    is_bound = math.isnan(error)
+    return float(ndtri((1 + level) / 2)) * ((bound or math.nan) if is_bound else error), is_bound
 
 
 def sampling_error(variances: Sequence[float]) -> float:

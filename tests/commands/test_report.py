@@ -152,7 +152,7 @@ def test_of_a_run_without_trees_nothing_is_said_that_only_trees_tell(
 def test_markdown_is_printed_with_intervals_and_the_ledger(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(folder), "--format", "markdown"]) == 0
     printed = capsys.readouterr().out
-    assert "| 0.500 \\[0.061, 0.939\\] | 4 | 210 | 11 |" in printed
+    assert "| 0.500 \\[0.061, 0.939\\] ≤ 0.566 | 4 | 210 | 11 |" in printed
     assert "4 documents, 2 failing, 1 saturated, 1 truncated" in printed
     assert "10 used in stage 1, 6 saved; 2 prompts eligible, 1 granted 2, 2 spent, 4 left" in printed
     assert "<script>" not in printed

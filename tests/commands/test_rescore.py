@@ -20,6 +20,7 @@ from eager_lmeval.commands.cli import main
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.runs.run import find_run
 from eager_lmeval.scores import scoring
+from eager_lmeval.scores.rules import Rules
 from eager_lmeval.verify import Graded
 
 FIRST, SECOND = "2026-01-01T10-00-00.000001", "2026-01-02T10-00-00.000001"
@@ -249,7 +250,7 @@ def test_neither_torch_nor_the_harness_is_loaded(logged: Path, tmp_path: Path):
 
 def test_a_model_without_trees_is_rescored_from_its_texts(tmp_path: Path):
     doc = {"eager": {"label": "62", "verifier": "math"}}
-    trees = scoring.records([["\\boxed{62}", "\\boxed{7}"], ["\\boxed{62}"]], scoring.Rules(ks=(2,)))
+    trees = scoring.records([["\\boxed{62}", "\\boxed{7}"], ["\\boxed{62}"]], Rules(ks=(2,)))
     path = tmp_path / "samples_mine_2026-01-01T10-00-00.000001.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for number, tree in enumerate(trees):

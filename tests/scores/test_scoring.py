@@ -14,8 +14,10 @@ from eager_lmeval.algorithm.race import RaceSettings, run_race
 from eager_lmeval.errors import UsageError
 from eager_lmeval.pools.response import Response, TreeRecord
 from eager_lmeval.scores import scoring
+from eager_lmeval.scores.figures import figures, metrics, table_metrics
 from eager_lmeval.scores.metrics import pass_at_k
-from eager_lmeval.scores.scoring import Rules, figures, metrics, records, score, table_metrics, variant
+from eager_lmeval.scores.rules import Rules
+from eager_lmeval.scores.scoring import records, score, variant
 from eager_lmeval.verify import Graded
 
 DOC = {"eager": {"label": "62", "verifier": "math"}}

@@ -26,7 +26,7 @@ NOTHING_GRANTED: Mapping[str, Any] = {
     "spent": 0,
     "left": 0,
 }
-_HIGHER_IS_BETTER = {"tokens": False, "tie_rate": False, "sequences": None, "branches": None}
+_HIGHER_IS_BETTER = {"tokens": False, "tie_rate": False, "unscored": False, "sequences": None, "branches": None}
 
 
 def write_run(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from eager_lmeval.commands.writing import save_text
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.runs.documents import Document, documents
-from eager_lmeval.scores.scoring import UPPER_BOUND
 
 if TYPE_CHECKING:
     from eager_lmeval.runs.run import Run

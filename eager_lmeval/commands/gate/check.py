@@ -15,7 +15,7 @@ from eager_lmeval.commands.gate.repeats import repeats
 from eager_lmeval.commands.gate.trend import Trend, shown_drifts, shown_steps, trends, unlike, watched
 from eager_lmeval.commands.gate.verdict import Finding, Verdict, decide, overall
 from eager_lmeval.errors import UsageError
-from eager_lmeval.runs.documents import Columns
+from eager_lmeval.runs.documents import Columns, Key
 from eager_lmeval.runs.run import Run
 from eager_lmeval.scores.paired import holm, margin_test, pooled_test
 from eager_lmeval.scores.stats import mean
@@ -171,7 +171,7 @@ def _sides(history: History, run: str | None) -> tuple[list[Entry], list[Entry]]
 
 
 def _mean(entries: Sequence[Entry], task: str) -> Columns:
-    """Each document's mean over the runs that have a value; one run's values as they are."""
+    """Each document's mean over the runs that have a value, its doubts too; one run's values as they are."""
     found = [entry.tasks[task].to_columns() for entry in entries if task in entry.tasks]
     last = found[-1]
     if len(found) == 1:
@@ -179,7 +179,22 @@ def _mean(entries: Sequence[Entry], task: str) -> Columns:
     keys = [key for key in last.ids if all(key in documents.ids for documents in found)]
     names = [name for name in last.values if all(name in documents.values for documents in found)]
     values = {name: {key: mean([documents.values[name][key] for documents in found]) for key in keys} for name in names}
-    return last._replace(values=values, ids={key: last.ids[key] for key in keys})
+    doubts: dict[str, dict[Key, tuple[float, float]]] = {}
+    for name in {name for documents in found for name in documents.doubts if name in values}:
+        doubtful = [key for key in keys if any(key in documents.doubts.get(name, {}) for documents in found)]
+        doubts[name] = {key: _mean_doubt([_doubt(documents, name, key) for documents in found]) for key in doubtful}
+    return last._replace(values=values, ids={key: last.ids[key] for key in keys}, spreads={}, doubts=doubts)
+
+
+def _doubt(documents: Columns, name: str, key: Key) -> tuple[float, float]:
+    """What a score is at worst and at best; twice itself where nothing is in doubt."""
+    value = documents.values[name].get(key, math.nan)
+    return documents.doubts.get(name, {}).get(key, (value, value))
+
+
+def _mean_doubt(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    worst, best = (mean(side) for side in zip(*found, strict=True))
+    return worst, best
 
 
 def _over_tasks(watched: Sequence[tuple[TaskPair, Metric]]) -> list[list[Metric]]:
@@ -191,7 +206,23 @@ def _over_tasks(watched: Sequence[tuple[TaskPair, Metric]]) -> list[list[Metric]
 
 
 def _test(task: str, found: Sequence[Metric], alpha: float) -> Change:
-    """Two-sided: twice the smaller one-sided p-value of the gate's own test."""
+    """Two-sided: twice the smaller one-sided p-value of the gate's own test.
+
+    Where answers without a verdict might change that, the largest p-value of all ways to grade them (`Metric.bounds`),
+    which is 1 where they lead to both sides.
+    """
+    change = _tested(task, found, alpha)
+    if not any(metric.bounds for metric in found):
+        return change
+    ways = [
+        _tested(task, [replace(metric, pairs=(metric.bounds or (metric.pairs,) * 2)[at]) for metric in found], alpha)
+        for at in (0, 1)
+    ]
+    same = all(way.better is change.better for way in ways)
+    return replace(change, p_value=max(way.p_value for way in (change, *ways)) if same else 1.0)
+
+
+def _tested(task: str, found: Sequence[Metric], alpha: float) -> Change:
     bounded = all(metric.pairs.bounded for metric in found)
     binary = all(metric.pairs.binary for metric in found)
     relative = len(found) > 1 and not bounded

@@ -13,14 +13,14 @@ from eager_lmeval.commands.gate.junit import junit
 from eager_lmeval.commands.gate.limits import Asked
 from eager_lmeval.commands.gate.pairing import TaskPair
 from eager_lmeval.commands.gate.verdict import Check, Verdict, overall
-from eager_lmeval.commands.tables import Table, markdown_cell
+from eager_lmeval.commands.tables import Table, markdown_cell, shown_sampling
+from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.runs.run import Run
 from eager_lmeval.scores.paired import Difference, difference
-from eager_lmeval.scores.scoring import UPPER_BOUND
 
 __all__ = ["FORMATS", "Comparison", "Row", "plain", "tables"]
 
-_COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "p", "detectable")
+_COLUMNS = ("metric", "baseline", "candidate", "difference", "interval", "these documents", "p", "detectable")
 
 
 class Row(NamedTuple):
@@ -64,6 +64,7 @@ class Comparison:
             for row in rows:
                 if row.undefined:
                     notes.append(f"{pair.task}: {row.metric} is undefined on {row.undefined} shared documents")
+            notes += pair.unscored
         for side, run in (("baseline", self.baseline), ("candidate", self.candidate)):
             if run.labels_used:
                 notes.append(f"the {side} was {UPPER_BOUND}")
@@ -191,7 +192,10 @@ def plain(comparison: Comparison) -> dict[str, Any]:
 
 
 def _detectable(comparison: Comparison) -> str:
-    return f"detectable: the smallest true difference found with power {comparison.asked.power:g}"
+    return (
+        f"these documents: how far both runs, made again, may move it (≤: only a bound is known); detectable: the "
+        f"smallest true difference found with power {comparison.asked.power:g}"
+    )
 
 
 def _cells(row: Row) -> list[str]:
@@ -202,6 +206,7 @@ def _cells(row: Row) -> list[str]:
         _number(found.candidate),
         _number(found.difference, "+"),
         "–" if math.isnan(found.low) else f"{_number(found.low, '+')} to {_number(found.high, '+')}",
+        shown_sampling(found.sampling, found.sampling_is_bound, _number),
         "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
         _number(found.detectable),
     ]

@@ -48,6 +48,8 @@ class Recorded(BaseModel):
     prompts: str
     """A digest of all prompts; empty where the harness logged none."""
     values: dict[str, list[Finite | None]]
+    doubts: dict[str, dict[_Hash, tuple[Finite, Finite]]] = {}
+    """By metric and document what hangs on answers without a verdict (`runs.documents.Document.doubts`)."""
 
     @model_validator(mode="after")
     def _as_many_of_each(self) -> Self:
@@ -64,7 +66,8 @@ class Recorded(BaseModel):
             name: {key: math.nan if value is None else value for key, value in zip(keys, column, strict=True)}
             for name, column in self.values.items()
         }
-        return Columns(values, dict(zip(keys, self.ids, strict=True)), {}, self.prompts)
+        doubts = {name: {Key(*_split(text)): pair for text, pair in of.items()} for name, of in self.doubts.items()}
+        return Columns(values, dict(zip(keys, self.ids, strict=True)), {}, self.prompts, doubts=doubts)
 
 
 class Entry(BaseModel):
@@ -253,6 +256,10 @@ def _task(run: Run, task: str) -> Recorded:
         prompts=found.prompts_digest,
         values={
             name: [_short(values.get(key, math.nan)) for key in found.ids] for name, values in found.values.items()
+        },
+        doubts={
+            name: {text: of[key] for key, text in zip(found.ids, texts, strict=True) if key in of}
+            for name, of in found.doubts.items()
         },
     )
 

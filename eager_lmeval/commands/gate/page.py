@@ -16,8 +16,9 @@ from eager_lmeval.commands.gate.trend import ALPHA, Trend, shown_drifts, shown_s
 from eager_lmeval.commands.plots import TrendPoint, trend
 from eager_lmeval.commands.writing import render
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.runs.conditions import Side
-from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
+from eager_lmeval.scores.figures import COSTS
 from eager_lmeval.scores.stats import standard_error
 
 __all__ = ["to_html"]

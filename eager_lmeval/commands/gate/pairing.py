@@ -9,8 +9,9 @@ import numpy as np
 
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.conditions import Side, compared
-from eager_lmeval.runs.documents import Columns, columns
+from eager_lmeval.runs.documents import Columns, Key, columns
 from eager_lmeval.runs.run import Run
+from eager_lmeval.scores.figures import UNSCORED
 from eager_lmeval.scores.paired import Pairs
 
 __all__ = ["Metric", "TaskPair", "pair_runs", "pair_task"]
@@ -30,6 +31,11 @@ class Metric:
     """Shared documents left out because one of the runs has no value."""
     higher_is_better: bool | None = None
     """What the task says; None where it says nothing."""
+    doubtful: int = 0
+    """Shared documents whose score hangs on answers without a verdict, in one of the runs or both."""
+    bounds: tuple[Pairs, ...] = ()
+    """Where there are any: with the candidate's doubts taken for wrong and the baseline's for right, and the other way.
+    These documents are in both, the unscored ones too."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,18 @@ class TaskPair:
     metrics: list[Metric]
     only_baseline: list[int] = field(default_factory=list)
     only_candidate: list[int] = field(default_factory=list)
+
+    @property
+    def unscored(self) -> list[str]:
+        """What hangs on answers without a verdict, a line a score."""
+        return [
+            f"{self.task}: {metric.name} of {metric.doubtful:,} shared documents hangs on answers without a verdict; "
+            f"it moves by {moved[0]:+.4g} if the candidate's are wrong and the baseline's right, and by "
+            f"{moved[1]:+.4g} the other way"
+            for metric in self.metrics
+            if metric.doubtful
+            and len(moved := [float((bound.candidate - bound.baseline).mean()) for bound in metric.bounds]) > 1
+        ]
 
     @property
     def unpaired(self) -> list[str]:
@@ -88,12 +106,16 @@ def pair_task(task: str, first: Side, second: Side) -> TaskPair:
     for name in ours.values:
         if name not in theirs.values:
             continue
-        pairs = [[ours.values[name].get(key, np.nan), theirs.values[name].get(key, np.nan)] for key in shared]
-        table = np.array(pairs).reshape(len(shared), 2)
-        known = ~np.isnan(table).any(axis=1)
-        if known.any():
-            found = Pairs(table[known, 0], table[known, 1])
-            metrics.append(Metric(name, found, int((~known).sum()), better.get(name.partition(",")[0])))
+        found = _pairs(name, shared, (ours, theirs))
+        plain = name.partition(",")[0]
+        if found is None or (plain == UNSCORED and not (found.baseline.any() or found.candidate.any())):
+            continue
+        doubtful = sum(any(key in side.doubts.get(name, {}) for side in (ours, theirs)) for key in shared)
+        bounds = [_pairs(name, shared, (ours, theirs), taken) for taken in ((1, 0), (0, 1)) if doubtful]
+        undefined = len(shared) - found.documents
+        metrics.append(
+            Metric(name, found, undefined, better.get(plain), doubtful, tuple(pairs for pairs in bounds if pairs))
+        )
     return TaskPair(
         task,
         len(shared),
@@ -101,6 +123,18 @@ def pair_task(task: str, first: Side, second: Side) -> TaskPair:
         sorted(doc_id for key, doc_id in ours.ids.items() if key not in theirs.ids),
         sorted(doc_id for key, doc_id in theirs.ids.items() if key not in ours.ids),
     )
+
+
+def _pairs(name: str, keys: Sequence[Key], sides: Sequence[Columns], taken: Sequence[int] = ()) -> Pairs | None:
+    """A metric where both sides have a value; None where they never have. Each side's doubts are ``taken`` for wrong
+    (0) or right (1), where that is said."""
+    table = np.array([[side.values[name].get(key, np.nan) for key in keys] for side in sides])
+    for row, side, right in zip(table, sides, taken, strict=False):
+        doubts = side.doubts.get(name, {})
+        row[:] = [doubts[key][right] if key in doubts else value for key, value in zip(keys, row, strict=True)]
+    spreads = np.array([[side.spreads.get(name, {}).get(key, np.nan) for key in keys] for side in sides]).sum(axis=0)
+    known = ~np.isnan(table).any(axis=0)
+    return Pairs(table[0, known], table[1, known], spreads[known]) if known.any() else None
 
 
 def _refuse(differences: list[str], allow_different: bool) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from eager_lmeval.commands.gate.limits import Limit
 from eager_lmeval.commands.gate.pairing import Metric, TaskPair
 from eager_lmeval.errors import UsageError
-from eager_lmeval.scores.paired import MarginTest, detectable, holm, least_p, margin_test
-from eager_lmeval.scores.scoring import COSTS
+from eager_lmeval.scores.figures import COSTS
+from eager_lmeval.scores.paired import MarginTest, Pairs, detectable, holm, least_p, margin_test
 
 __all__ = ["Check", "Finding", "Verdict", "decide", "overall"]
 
@@ -55,6 +55,8 @@ class Check:
     absolute, or a share of the baseline where the limit is relative; NaN where they show no spread to tell it from."""
     documents_needed: int | None
     """How many documents would do to pass if nothing had changed, at the stated power; None: no number would."""
+    doubtful: int = 0
+    """Documents whose answers without a verdict move this one, so that it is inconclusive."""
 
     @property
     def observed(self) -> float:
@@ -88,6 +90,9 @@ class Check:
             reachable = self.limit.direction == "increase" or self.baseline > self._allowed or self.baseline < 0
             beware = "" if reachable else f"; a baseline of {self.baseline:.4g} cannot drop by more than the limit"
             return f"within the limit (p = {self.p_within:.2g})" + beware
+        if self.doubtful:
+            what = "document hangs" if self.doubtful == 1 else "documents hang"
+            return f"{self.doubtful:,} {what} on answers without a verdict, right or wrong, and so does this"
         if self.documents < 2:
             return "one document says nothing about others; compare more"
         if self._allowed == 0:
@@ -114,24 +119,25 @@ def decide(
 
     A regression is what was shown to be beyond its limit, with Holm's correction over all tests, so that the chance
     of any false alarm is at most 1 - confidence. A pass needs every check to be shown within its limit, each at that
-    confidence: requiring all of them needs no correction (an intersection-union test).
+    confidence: requiring all of them needs no correction (an intersection-union test). Either has to hold however the
+    answers without a verdict would have been graded (`Metric.bounds`).
     """
     alpha = 1 - confidence
     found = [(task, metric, limit) for limit in limits for task, metric in _with_metric(tasks, limit)]
     for _, metric, limit in found:
         _require_sense(metric, limit)
-    tests = [_test(metric, limit) for _, metric, limit in found]
-    corrected = holm([*(test.p_beyond for test in tests), *beside])[: len(tests)]
+    tests, corrected, verdicts = _verdicts([(metric.pairs, limit) for _, metric, limit in found], alpha, beside)
+    least = min((len(metric.bounds) for _, metric, _ in found if metric.bounds), default=0)
+    bounds = [
+        _verdicts([((metric.bounds or [metric.pairs] * 2)[at], limit) for _, metric, limit in found], alpha, beside)[2]
+        for at in range(least)
+    ]
     checks = []
-    for (task, metric, limit), test, p_beyond in zip(found, tests, corrected, strict=True):
+    for place, ((task, metric, limit), test, p_beyond) in enumerate(zip(found, tests, corrected, strict=True)):
         baseline = float(metric.pairs.baseline.mean())
         scale = baseline if limit.relative else 1.0
         size = detectable(test.standard_error, alpha / (len(found) + len(beside)), power)
-        verdict = Verdict.INCONCLUSIVE
-        if p_beyond <= alpha:
-            verdict = Verdict.REGRESSION
-        elif test.p_within <= alpha:
-            verdict = Verdict.PASS
+        moved = any(bound[place] is not verdicts[place] for bound in bounds)
         checks.append(
             Check(
                 task=task.task,
@@ -141,9 +147,10 @@ def decide(
                 moved=float((metric.pairs.candidate - metric.pairs.baseline).mean()),
                 p_beyond=p_beyond,
                 p_within=test.p_within,
-                verdict=verdict,
+                verdict=Verdict.INCONCLUSIVE if moved else verdicts[place],
                 detectable=limit.amount + _share(size, scale),
                 documents_needed=_needed(test, limit.amount * scale, metric.pairs.documents, alpha, power),
+                doubtful=metric.doubtful if moved else 0,
             )
         )
     return checks
@@ -189,9 +196,22 @@ def _require_sense(metric: Metric, limit: Limit) -> None:
         )
 
 
-def _test(metric: Metric, limit: Limit) -> MarginTest:
+def _verdicts(
+    found: Sequence[tuple[Pairs, Limit]], alpha: float, beside: Sequence[float]
+) -> tuple[list[MarginTest], list[float], list[Verdict]]:
+    """Each limit's test, its p-value of "at most the limit" corrected by Holm, and what they say."""
+    tests = [_test(pairs, limit) for pairs, limit in found]
+    corrected = holm([*(test.p_beyond for test in tests), *beside])[: len(tests)]
+    verdicts = [
+        Verdict.REGRESSION if p_beyond <= alpha else Verdict.PASS if test.p_within <= alpha else Verdict.INCONCLUSIVE
+        for test, p_beyond in zip(tests, corrected, strict=True)
+    ]
+    return tests, corrected, verdicts
+
+
+def _test(pairs: Pairs, limit: Limit) -> MarginTest:
     """A relative limit r is tested as a mean of candidate - (1 + r) * baseline, so its own noise is counted."""
-    pairs, sign = metric.pairs, 1.0 if limit.direction == "increase" else -1.0
+    sign = 1.0 if limit.direction == "increase" else -1.0
     factor = 1 + sign * limit.amount if limit.relative else 1.0
     worsening = sign * (pairs.candidate - factor * pairs.baseline)
     margin = 0.0 if limit.relative else limit.amount

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from eager_lmeval.commands.leaderboard.table import Board, Row
-from eager_lmeval.commands.tables import Table, markdown_cell
+from eager_lmeval.commands.leaderboard.table import Board, Cell, Row
+from eager_lmeval.commands.tables import Table, markdown_cell, shown_sampling
 from eager_lmeval.commands.writing import render
-from eager_lmeval.scores.scoring import UPPER_BOUND
+from eager_lmeval.pools.marks import UPPER_BOUND
 
 __all__ = ["FORMATS"]
 
@@ -28,14 +28,16 @@ def to_markdown(board: Board) -> str:
 def to_csv(board: Board) -> str:
     """A line a row and task, with the figures that the table rounds."""
     score = board.metric.replace("@n", "")
-    scores = ["task", "documents", score, "half_width", "vote", "tokens_per_document", "remarks"]
+    sampling = ["half_width_sampling", "sampling_is_bound"]
+    scores = ["task", "documents", score, "half_width", *sampling, "vote", "tokens_per_document", "remarks"]
     head = ["rank_best", "rank_worst", "ties_with_best", "labels_used", "model", "method", "n", "seeds"]
     lines = []
     for row in _all(board):
         remarks = "; ".join(board.remarks[number - 1] for number in row.marks)
         ranks = [row.best_rank, row.worst_rank, row.ties_with_best if row.best_rank else None, row.labels_used]
         for task, cell in row.cells.items():
-            figures = [_number(value) for value in (cell.average, cell.half_width, cell.vote, cell.tokens)]
+            figures: list[object] = [_number(value) for value in (cell.average, cell.half_width, cell.sampling)]
+            figures += [cell.sampling_is_bound, _number(cell.vote), _number(cell.tokens)]
             made = [row.model, row.method, row.n, row.seeds]
             lines.append([*ranks, *made, task, cell.documents, *figures, remarks])
     return Table([*head, *scores], lines).to_csv()
@@ -98,10 +100,10 @@ def _cells(board: Board, row: Row) -> list[str]:
     tasks = []
     for task in board.tasks:
         cell = row.cells.get(task)
-        tasks.append("–" if cell is None else _estimate(cell.average, cell.half_width))
+        tasks.append("–" if cell is None else _estimate(cell))
         if votes:
             tasks.append("–" if cell is None or math.isnan(cell.vote) else f"{100 * cell.vote:.1f}")
-    overall = [_estimate(row.average, row.half_width)] if len(board.tasks) > 1 else []
+    overall = [_estimate(row)] if len(board.tasks) > 1 else []
     marks = "".join(f" [{number}]" for number in row.marks)
     tie = " ≈" if row.ties_with_best and row.best_rank is not None else ""
     return [
@@ -116,15 +118,19 @@ def _cells(board: Board, row: Row) -> list[str]:
     ]
 
 
-def _estimate(value: float, half_width: float) -> str:
-    if math.isnan(value):
+def _estimate(of: Cell | Row) -> str:
+    if math.isnan(of.average):
         return "–"
-    return f"{100 * value:.1f}" + ("" if math.isnan(half_width) else f" ± {100 * half_width:.1f}")
+    if math.isnan(of.half_width):
+        return f"{100 * of.average:.1f}"
+    sampling = shown_sampling(of.sampling, of.sampling_is_bound, lambda half: f"{100 * half:.1f}")
+    return f"{100 * of.average:.1f} ± {100 * of.half_width:.1f} ({sampling})"
 
 
 def _notes(board: Board) -> list[str]:
     lines = [
-        f"In per cent; ± is the {100 * board.confidence:g}% interval over documents (1.96 standard errors at 95%). "
+        f"In per cent; ± is the {100 * board.confidence:g}% interval over documents (1.96 standard errors at 95%), "
+        "in brackets of these documents alone (≤: only a bound is known). "
         "≈: not told from the highest average. "
         "A rank is a range where the documents cannot tell: paired tests, Holm over all pairs."
     ]

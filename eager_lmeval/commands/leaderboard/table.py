@@ -18,7 +18,7 @@ from eager_lmeval.runs.conditions import Side, but_for_its_seed, ranked
 from eager_lmeval.runs.documents import Columns, Key, columns
 from eager_lmeval.runs.run import Run, find_runs
 from eager_lmeval.scores.paired import holm, pooled_test
-from eager_lmeval.scores.stats import mean, standard_error
+from eager_lmeval.scores.stats import half_width, mean, standard_error
 
 __all__ = ["Board", "Cell", "Row", "make_board"]
 
@@ -32,11 +32,17 @@ class Cell(NamedTuple):
     average: float
     half_width: float
     """Half of the interval; NaN for fewer than two documents."""
+    sampling: float
+    """Half of the interval of these documents alone."""
+    sampling_is_bound: bool
+    """Whether that is ``half_width``, since draws do not tell."""
     vote: float
     """NaN where the task has no vote."""
     tokens: float
     """Decoded a document; NaN where that is not known."""
     documents: int
+    bounds: tuple[float, float] | None
+    """The average if all answers without a verdict were wrong, and if all were right; None where there are none."""
 
 
 @dataclass
@@ -50,7 +56,8 @@ class Row:
     seeds: int
     labels_used: bool
     cells: dict[str, Cell]
-    values: dict[str, dict[Key, float]] = field(repr=False)
+    values: dict[str, list[dict[Key, float]]] = field(repr=False)
+    """By task: what counts, and where answers have no verdict, with all of them wrong and with all of them right."""
     read: dict[str, Columns] = field(repr=False)
     """Of the first of its runs."""
     marks: list[int] = field(default_factory=list)
@@ -62,6 +69,8 @@ class Row:
     average: float = math.nan
     """Mean of the tasks' averages; NaN where a task is missing."""
     half_width: float = math.nan
+    sampling: float = math.nan
+    sampling_is_bound: bool = True
     tokens: float = math.nan
 
     @property
@@ -142,9 +151,20 @@ def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, co
         vote = _averaged([one.get(VOTE, {}) for one in found]) if votes else {}
         cost = _averaged([one.get("tokens", {}) for one in found])
         numbers = list(scored.values())
-        half_width = _half_width(standard_error(numbers), confidence)
-        cells[task] = Cell(mean(numbers), half_width, mean([*vote.values()]), mean([*cost.values()]), len(scored))
-        values[task] = scored
+        spreads = [_spread(documents, metric, key) for key in scored]
+        error = standard_error(numbers)
+        graded = [_averaged([_taken(one, metric, right) for one in documents]) for right in (0, 1)]
+        doubtful = any(one.doubts.get(metric) for one in documents)
+        cells[task] = Cell(
+            mean(numbers),
+            _half_width(error, confidence),
+            *half_width(error, spreads, confidence),
+            mean([*vote.values()]),
+            mean([*cost.values()]),
+            len(scored),
+            (mean([*graded[0].values()]), mean([*graded[1].values()])) if doubtful else None,
+        )
+        values[task] = [scored, *(graded if doubtful else [])]
     row = Row(
         model=run.model,
         method=_method(pools),
@@ -158,6 +178,8 @@ def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, co
     if len(row.cells) == len(tasks):
         row.average = math.fsum(cell.average for cell in row.cells.values()) / len(tasks)
         row.half_width = math.hypot(*(cell.half_width for cell in row.cells.values())) / len(tasks)
+        row.sampling = math.hypot(*(cell.sampling for cell in row.cells.values())) / len(tasks)
+        row.sampling_is_bound = any(cell.sampling_is_bound for cell in row.cells.values())
         row.tokens = math.fsum(cell.tokens for cell in row.cells.values()) / len(tasks)
     return row
 
@@ -181,6 +203,19 @@ def _averaged(columns: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
     return {key: math.fsum(column[key] for column in columns) / len(columns) for key in keys}
 
 
+def _spread(runs: Sequence[Columns], metric: str, key: Key) -> float:
+    """The variance over draws of a document's mean over runs: by its draws, and where they do not tell by the seeds."""
+    drawn = math.fsum(run.spreads.get(metric, {}).get(key, math.nan) for run in runs) / len(runs) ** 2
+    if math.isnan(drawn) and len(runs) > 1:
+        return float(np.var([run.values[metric][key] for run in runs], ddof=1)) / len(runs)
+    return drawn
+
+
+def _taken(run: Columns, metric: str, right: int) -> dict[Key, float]:
+    """A run's values, those that hang on answers without a verdict as if all were wrong (0) or right (1)."""
+    return {**run.values[metric], **{key: pair[right] for key, pair in run.doubts.get(metric, {}).items()}}
+
+
 def _half_width(error: float, confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2)) * error
 
@@ -197,6 +232,10 @@ def _differences(runs: Sequence[Run], rows: Sequence[Row], tasks: Sequence[str])
 
     for task in tasks:
         having = [(run, row) for run, row in zip(runs, rows, strict=True) if task in row.cells]
+        for _, row in having:
+            if bounds := row.cells[task].bounds:
+                low, high = (f"{100 * bound:.1f}" for bound in bounds)
+                remark(row, f"{task}: {low} if all answers without a verdict are wrong, {high} if all are right", False)
         reference = Side(having[0][1].model, having[0][0], having[0][1].read[task])
         for run, row in having[1:]:
             for difference in ranked(task, reference, Side("the marked row", run, row.read[task])):
@@ -227,13 +266,28 @@ def _rank(rows: Sequence[Row], tasks: Sequence[str], alpha: float) -> None:
 
 
 def _p_value(first: Row, second: Row, tasks: Sequence[str]) -> float:
-    """Two-sided, of equal means of the tasks' means, on the documents that both have."""
+    """Two-sided, of equal means of the tasks' means, on the documents that both have.
+
+    Where answers have no verdict the largest, of the first row's all wrong and the second's all right, and so on; 1
+    where these lead to both sides.
+    """
+    if all(len(row.values[task]) == 1 for row in (first, second) for task in tasks):
+        return _tested(first, second, tasks, 0, 0)[0]
+    ways = [_tested(first, second, tasks, *taken) for taken in ((0, 0), (1, 2), (2, 1))]
+    return max(p_value for p_value, _ in ways) if len({better for _, better in ways}) == 1 else 1.0
+
+
+def _tested(first: Row, second: Row, tasks: Sequence[str], *taken: int) -> tuple[float, bool]:
+    """The p-value, and whether the first is better; ``taken`` are the places in `Row.values`."""
     strata: list[NDArray[np.float64]] = []
     bounded = True
     for task in tasks:
-        ours, theirs = first.values[task], second.values[task]
+        ours, theirs = (
+            row.values[task][at if len(row.values[task]) > 1 else 0]
+            for row, at in zip((first, second), taken, strict=True)
+        )
         table = np.array([[ours[key], theirs[key]] for key in ours if key in theirs]).reshape(-1, 2)
         bounded = bounded and bool(((table >= 0) & (table <= 1)).all())
         strata.append(table[:, 0] - table[:, 1])
     tested = pooled_test(strata, False, bounded, equal=True)
-    return min(1.0, 2 * min(tested.p_beyond, tested.p_within))
+    return min(1.0, 2 * min(tested.p_beyond, tested.p_within)), tested.p_beyond < tested.p_within

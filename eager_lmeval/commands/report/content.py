@@ -13,8 +13,8 @@ from eager_lmeval.commands.report.trees import Shown, pool_key, shown
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.documents import documents as documents_of
 from eager_lmeval.runs.run import Run, find_runs
-from eager_lmeval.scores.scoring import COSTS
-from eager_lmeval.scores.stats import interval, known, mean, total
+from eager_lmeval.scores.figures import COSTS, UNSCORED
+from eager_lmeval.scores.stats import half_width, interval, known, mean, standard_error, total
 
 __all__ = ["Estimate", "Flags", "Listed", "Scored", "estimated", "on_shared_documents", "read_runs"]
 
@@ -23,12 +23,18 @@ Pack = Callable[[Mapping[str, Any]], str]
 
 
 class Estimate(NamedTuple):
-    """A mean over the documents with its 95 % bootstrap interval."""
+    """A mean over the documents with its 95% intervals."""
 
     mean: float
     low: float
     high: float
     defined: int
+    sampling: float = math.nan
+    """Half of the interval of these documents alone."""
+    sampling_is_bound: bool = True
+    """Whether that is only a bound (`scores.stats.half_width`)."""
+    bounds: tuple[float, float] | None = None
+    """The mean if all answers without a verdict were wrong, and if all were right; None where there are none."""
 
 
 class Flags(NamedTuple):
@@ -139,6 +145,8 @@ def read_runs(paths: Sequence[Path], pack: Pack | None = None) -> list[Scored]:
 
 def _score(run: Run, task: str, pack: Pack | None) -> Scored:
     columns: dict[str, list[float]] = {}
+    spreads: dict[str, list[float]] = {}
+    doubts: dict[str, list[tuple[float, float]]] = {}
     documents: list[Shown] = []
     failed: list[bool] = []
     values: list[Mapping[str, float]] = []
@@ -148,12 +156,15 @@ def _score(run: Run, task: str, pack: Pack | None) -> Scored:
         first_filter = name_of_filter if first_filter is None else first_filter
         several = name_of_filter != first_filter
         for name, value in read.metrics.items():
-            columns.setdefault(f"{name},{name_of_filter}" if several else name, []).append(value)
+            shown_name = f"{name},{name_of_filter}" if several else name
+            columns.setdefault(shown_name, []).append(value)
+            spreads.setdefault(shown_name, []).append(read.spreads.get(name, math.nan))
+            doubts.setdefault(shown_name, []).append(read.doubts.get(name, (value, value)))
         if not several:
             documents.append(shown(read, pack))
             failed.append(_failed(documents[-1], read.metrics))
             values.append(read.metrics)
-    totals = {name: total(columns.pop(name)) for name in COSTS if name in columns}
+    totals = {name: total(columns.pop(name)) for name in (*COSTS, UNSCORED) if name in columns}
     headline = _headline(columns)
     order = sorted(range(len(documents)), key=lambda place: documents[place].doc_id)
     grants = _grants(run.pools(task), [documents[place] for place in order])
@@ -167,7 +178,8 @@ def _score(run: Run, task: str, pack: Pack | None) -> Scored:
         )
         for place, grant, key in zip(order, grants, _keys([documents[place] for place in order]), strict=True)
     ]
-    return Scored(run, task, {name: estimated(column) for name, column in columns.items()}, totals, listed)
+    metrics = {name: estimated(column, spreads[name], doubts[name]) for name, column in columns.items()}
+    return Scored(run, task, metrics, totals, listed)
 
 
 def _keys(documents: Sequence[Shown]) -> list[str]:
@@ -206,6 +218,17 @@ def _grants(pools: Sequence[Mapping[str, Any]], documents: Sequence[Shown]) -> l
     return grants
 
 
-def estimated(values: Sequence[float]) -> Estimate:
-    """The mean of what is defined, with its interval."""
-    return Estimate(mean(values), *interval(values), len(known(values)))
+def estimated(
+    values: Sequence[float], spreads: Sequence[float] = (), doubts: Sequence[tuple[float, float]] = ()
+) -> Estimate:
+    """The mean of what is defined, with its intervals; ``spreads`` are variances over draws, ``doubts`` what a document
+    is at worst and at best."""
+    kept = [spread for value, spread in zip(values, spreads, strict=False) if not math.isnan(value)]
+    bounds = (mean([worst for worst, _ in doubts]), mean([best for _, best in doubts]))
+    return Estimate(
+        mean(values),
+        *interval(values),
+        len(known(values)),
+        *half_width(standard_error(values), kept),
+        bounds if bounds[0] < bounds[1] else None,
+    )

@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 
 from eager_lmeval.commands.report.content import Estimate, Scored
-from eager_lmeval.commands.tables import Table, markdown_cell
-from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
+from eager_lmeval.commands.tables import Table, markdown_cell, shown_sampling
+from eager_lmeval.pools.marks import UPPER_BOUND
+from eager_lmeval.scores.figures import COSTS, UNSCORED
 
 __all__ = ["ledger_lines", "to_markdown"]
 
 
+READING = (
+    "The range is the 95% interval over documents like these; ± is that of these documents alone, and ≤ only a bound "
+    "of it. Without verdict: the score if all answers without one were wrong, and if all were right."
+)
+
+
 def to_markdown(scored: list[Scored]) -> str:
     """A table a task, the ledgers, and which documents to look at."""
-    lines = ["# EAGER report", ""]
+    lines = ["# EAGER report", "", READING, ""]
     for task in dict.fromkeys(entry.task for entry in scored):
         entries = [entry for entry in scored if entry.task == task]
         lines += [f"## {markdown_cell(task)}", "", _table(entries, scored).to_markdown()]
@@ -44,13 +51,21 @@ def estimate(value: Estimate) -> str:
         return "undefined"
     if value.defined < 2:
         return f"{value.mean:.3f}"  # one document has no interval
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}] {beside(value)}"
+
+
+def beside(value: Estimate) -> str:
+    """What stands beside the interval over documents."""
+    sampling = shown_sampling(value.sampling, value.sampling_is_bound, lambda half: f"{half:.3f}")
+    bounds = "" if value.bounds is None else f"; without verdict {value.bounds[0]:.3f} to {value.bounds[1]:.3f}"
+    return sampling + bounds
 
 
 def _table(entries: list[Scored], scored: list[Scored]) -> Table:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
     made = ["run", "model", "strategy", "M", "θ", "T"]
-    headings = [*made, *metrics, "n", *COSTS, "tokens a document", "shared", "seconds"]
+    counts = [*([UNSCORED] if any(entry.totals.get(UNSCORED) for entry in entries) else []), *COSTS]
+    headings = [*made, *metrics, "n", *counts, "tokens a document", "shared", "seconds"]
     rows = [
         [
             f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
@@ -59,7 +74,7 @@ def _table(entries: list[Scored], scored: list[Scored]) -> Table:
             *(entry.option(name) for name in ("max_sequences", "entropy_threshold", "temperature")),
             *(estimate(entry.metrics[name]) if name in entry.metrics else "–" for name in metrics),
             str(len(entry.documents)),
-            *(total(entry, name) for name in COSTS),
+            *(total(entry, name) for name in counts),
             per_document(entry),
             shared(entry.totals.get("tokens"), entry.tokens_independent),
             "–" if entry.seconds is None else f"{entry.seconds:.1f}",

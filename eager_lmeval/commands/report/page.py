@@ -14,7 +14,8 @@ from eager_lmeval.commands.report import markdown
 from eager_lmeval.commands.report.content import Listed, Scored, estimated, on_shared_documents
 from eager_lmeval.commands.report.packing import pack
 from eager_lmeval.commands.writing import render
-from eager_lmeval.scores.scoring import COSTS, UPPER_BOUND
+from eager_lmeval.pools.marks import UPPER_BOUND
+from eager_lmeval.scores.figures import COSTS, UNSCORED
 from eager_lmeval.scores.stats import mean
 
 __all__ = ["to_html"]
@@ -46,6 +47,8 @@ def to_html(scored: Sequence[Scored]) -> str:
             for listed in entry.documents
         ],
         upper_bound=UPPER_BOUND,
+        reading=markdown.READING,
+        beside=markdown.beside,
     )
 
 
@@ -76,6 +79,7 @@ def _row(number: int, entry: Scored) -> dict[str, Any]:
         "options": [entry.option(option) for option in ("max_sequences", "entropy_threshold", "temperature", "seed")],
         "metrics": entry.metrics,
         "documents": len(entry.documents),
+        "unscored": int(entry.totals.get(UNSCORED, 0)),
         "totals": [markdown.total(entry, total) for total in COSTS],
         "tokens_each": markdown.per_document(entry),
         "shared": markdown.shared(tokens, independent),
