@@ -109,7 +109,6 @@ def _pool(
 
 
 def _context(model: PreTrainedModel, tokenizer: Any) -> int:
-    """The model's context in tokens."""
     configured = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     known = [length for length in (configured, tokenizer.model_max_length) if length and length < 1e9]
     if not known:

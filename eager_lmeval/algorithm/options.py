@@ -166,19 +166,16 @@ class Options(BaseModel):
 
     @property
     def extra_cap_sequences(self) -> int:
-        """The per-prompt cap of stage 2 in sequences."""
         if self.extra_cap.endswith("M"):
             return math.floor(float(self.extra_cap[:-1]) * self.max_sequences)
         return int(self.extra_cap)
 
     @property
     def race(self) -> RaceSettings:
-        """Of `consistency`."""
         return RaceSettings(self.first_lanes, self.max_sequences, self.settled_at)
 
     @property
     def rows(self) -> int:
-        """The most sequences that are decoded at once."""
         return max(AUTO_ROWS, self.max_sequences) if self.max_rows == "auto" else self.max_rows
 
     @property
@@ -292,7 +289,6 @@ def _check_branching(options: Options, given: Mapping[str, Any], prefix: str, co
 
 
 def _check_race(given: Mapping[str, Any], prefix: str) -> None:
-    """A race is of independent sequences."""
     for name in ("branching", "fan_out", "preset", *TOP2_ALONE):
         if given.get(name) not in (None, "none", "default"):
             raise UsageError(

@@ -52,7 +52,6 @@ class Race:
         self.cut: dict[int, int] = {}
         """Roots that were cut, with the tokens that they had then."""
         self.settled_time: int | None = None
-        """When the vote was settled."""
         self.last = 0
         """The latest end so far."""
         self._classes = classes

@@ -41,7 +41,6 @@ class Summary(NamedTuple):
     entropies: tuple[float, ...] = ()
     """Nats; only where the gate of stage 2 depends on them."""
     settled_time: int | None = None
-    """When the vote of a race was settled."""
     tokens_of_all: float = 0.0
     """What all M roots would have had, estimated, where a race began fewer."""
 
@@ -71,7 +70,6 @@ class Standing(NamedTuple):
     rate_roots: int | None
     """The first roots, made whatever had been found: rates are taken over them (SPEC 5, 6). None: all."""
     settled: bool | None = None
-    """Whether the vote of a race was settled."""
     settled_time: int | None = None
     """When it was, in tokens."""
 
@@ -119,7 +117,6 @@ def _tokens_of_all(tree: Tree, options: Options) -> float:
 
 
 def standing(first: Summary, options: Options) -> Standing:
-    """Of a prompt whose stage 1 this is."""
     if options.strategy == "consistency":
         settled = first.settled_time is not None
         return Standing(min(options.first_lanes, options.max_sequences), settled, first.settled_time)

@@ -59,7 +59,6 @@ class Sequence:
     answer_from: int | None = 0
     """Index of the first token behind the thinking part; ``None`` inside it."""
     thought_ended: bool = False
-    """Whether it has produced the end-of-thinking marker."""
     entropies: list[float] = field(default_factory=list)
     """Top-K entropy in nats at each position it decoded itself: a root's from index 0 on, a child's from the one after
     its fork, whose own entropy is ``branch_entropy`` and stands in its parent's list. Positions that came without one

@@ -31,7 +31,6 @@ class Amount(NamedTuple):
     value: float
     """0.1 for ``10%``."""
     percent: bool
-    """Whether it was given in per cent."""
 
 
 def amount(text: str) -> Amount:
@@ -44,7 +43,6 @@ def amount(text: str) -> Amount:
 
 
 def number(text: str) -> float:
-    """A finite number above 0."""
     value = _float(text)
     if not 0 < value < math.inf:
         raise ValueError(f"{text!r} is no number above 0, such as 1.5")
@@ -52,7 +50,6 @@ def number(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on."""
     try:
         value = int(text)
     except ValueError:
@@ -74,7 +71,6 @@ def share(text: str) -> float:
 
 
 def confidence(text: str) -> float:
-    """Above one half and below 1."""
     value = _float(text)
     if not 0.5 < value < 1:
         raise ValueError(f"{text!r} is not accepted: give a number between 0.5 and 1, such as 0.95")
@@ -110,7 +106,6 @@ def _path(text: str) -> Path:
 
 
 path_argument = argument(_path)
-"""The ``type`` of an argparse argument that is a path."""
 
 
 def add_removed(parser: argparse.ArgumentParser, option: str, version: str, instead: str) -> None:
@@ -123,7 +118,6 @@ def add_removed(parser: argparse.ArgumentParser, option: str, version: str, inst
 
 
 def add_runs(parser: argparse.ArgumentParser, remark: str = "") -> None:
-    """The argument of a command that reads any number of runs."""
     parser.add_argument(
         "runs",
         nargs="+",

@@ -61,9 +61,6 @@ class _Logged(NamedTuple):
     target: Path
     """The results file to write; the samples come beside it."""
 
-    def samples_target(self, task: str) -> Path:
-        return self.target.with_name(f"samples_{task}_{self.target.stem.removeprefix('results_')}.jsonl")
-
 
 def run(args: argparse.Namespace) -> int:
     """Rescores each run and prints what changed; UsageError where a file cannot be graded."""
@@ -125,7 +122,10 @@ def _rescore(logged: _Logged, may_run_code: bool) -> None:
     run = read_run(logged.original) if logged.original else None
     original = run.results if run else {}
     earlier = read_run(logged.target).results if logged.target.is_file() else {}
-    places = {task: logged.samples_target(task) for task in logged.samples}
+    places = {
+        task: logged.target.with_name(f"samples_{task}_{logged.target.stem.removeprefix('results_')}.jsonl")
+        for task in logged.samples
+    }
     made = [folder for folder in (logged.target.parent, *logged.target.parent.parents) if not folder.exists()]
     partial = {task: place.with_name(f"{place.name}.partial") for task, place in places.items()}
     graded: list[tuple[Path, Regraded]] = []

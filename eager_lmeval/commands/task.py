@@ -120,7 +120,7 @@ def _write(args: argparse.Namespace) -> str:
     save_text(draft.path, "")
     try:
         task = _load(draft)
-        labels = _labels(task)
+        labels = [doc["eager"]["label"] for doc in task.eval_docs]
         draft.config["metadata"]["verifier"] = verifier = args.verifier or _verifier_for(labels)
         unread = _unread(labels, verifier)
         if source.suffix in _LOADERS and "{" not in args.question:
@@ -269,10 +269,6 @@ def _load(draft: _Draft) -> EagerTask:
     if not len(task.eval_docs):
         raise UsageError("the task has no documents")
     return task
-
-
-def _labels(task: EagerTask) -> list[str]:
-    return [doc["eager"]["label"] for doc in task.eval_docs]
 
 
 def _verifier_for(labels: Sequence[str]) -> str:

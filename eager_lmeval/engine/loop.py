@@ -98,7 +98,6 @@ class Engine:
 
     @property
     def in_use(self) -> int:
-        """Rows in use."""
         return len(self.rows) + len(self._incoming)
 
     @property
@@ -117,7 +116,6 @@ class Engine:
     # Admission: parked rows first, then waiting roots, then new prompts.
 
     def _admit(self) -> None:
-        """Fills the free rows."""
         self._fit([*self.rows, *self._incoming])
         for age in sorted(self._parked):
             rows = self._parked[age]

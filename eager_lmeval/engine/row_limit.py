@@ -29,7 +29,6 @@ class RowLimit:
         """Rows that have ended, and the positions that they had in all."""
 
     def count_ended(self, needs: Seq[int]) -> None:
-        """Rows have ended that had these needs."""
         self._ended += len(needs)
         self._ended_positions += sum(needs)
 

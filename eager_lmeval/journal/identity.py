@@ -67,16 +67,8 @@ log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers 
 
 def model_identity(model: PreTrainedModel, tokenizer: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Plain JSON data that is equal for equal models. Another checkpoint under the same name has other weights."""
-    configuration = {key: str(value) for key, value in model.config.to_dict().items() if key not in _OF_THE_FILE}
-    return {
-        "name": name,
-        "arguments": {key: str(value) for key, value in sorted(arguments.items()) if key not in IRRELEVANT},
-        "commit": str(getattr(model.config, "_commit_hash", None)),
-        "config": configuration,
-        "attention": str(model.config._attn_implementation),
-        "weights": _weights_digest(model),
-        "tokenizer": _tokenizer_digest(tokenizer),
-    }
+    own = {"attention": str(model.config._attn_implementation), "weights": _weights_digest(model)}
+    return own | _common_identity(model.config, tokenizer, name, arguments)
 
 
 def served_identity(
@@ -87,16 +79,18 @@ def served_identity(
     Its weights are in vLLM's workers, so the files of a local folder are looked at; a model of the hub has its commit.
     ``adapter`` is a folder too.
     """
-    fields = config.hf_config.to_dict().items()
     folders = [Path(folder) for folder in (config.model, adapter) if folder is not None]
+    weights = [_files_digest(folder) for folder in folders if folder.is_dir()]
+    own = {"engine": "vllm", "dtype": str(config.dtype), "weights": weights}
+    return own | _common_identity(config.hf_config, tokenizer, name, arguments)
+
+
+def _common_identity(config: Any, tokenizer: Any, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "engine": "vllm",
         "name": name,
         "arguments": {key: str(value) for key, value in sorted(arguments.items()) if key not in IRRELEVANT},
-        "commit": str(getattr(config.hf_config, "_commit_hash", None)),
-        "config": {key: str(value) for key, value in fields if key not in _OF_THE_FILE},
-        "dtype": str(config.dtype),
-        "weights": [_files_digest(folder) for folder in folders if folder.is_dir()],
+        "commit": str(getattr(config, "_commit_hash", None)),
+        "config": {key: str(value) for key, value in config.to_dict().items() if key not in _OF_THE_FILE},
         "tokenizer": _tokenizer_digest(tokenizer),
     }
 

@@ -125,11 +125,9 @@ class Journal:
                                 continue
                             packed = _Packed.model_validate_json(_body(line))
                             record = Record(_unpack(packed, vocabulary), packed.prefill_tokens, packed.settled_time)
-                        except ValidationError as error:
-                            bad.append((number, problem(error)))
-                            continue
                         except ValueError as error:
-                            bad.append((number, str(error)))
+                            said = problem(error) if isinstance(error, ValidationError) else str(error)
+                            bad.append((number, said))
                             continue
                         found.setdefault(packed.key, {}).setdefault(packed.part, record)
             except OSError as error:
@@ -180,7 +178,6 @@ class Journal:
         return len(self._held)
 
     def close(self) -> None:
-        """Gives the folder back."""
         for held in (self._file, self._lock):
             if held is not None:
                 held.close()
@@ -266,7 +263,6 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _body(line: bytes) -> bytes:
-    """A record without its checksum."""
     return line.rpartition(b',"crc32":')[0] + b"}"
 
 

@@ -212,7 +212,8 @@ def _unseen(options: Options, texts: int) -> list[str]:
             f"strategy=adapt does what init does: its second stage is for documents that have all of their {texts} "
             f"sequences, and the task reads no more than {texts} texts of one"
         )
-    if texts > 1 and (options.strategy == "consistency" or _forks_both_ways(options)):
+    forks_both_ways = options.strategy != "parallel" and options.branching == "top2"
+    if texts > 1 and (options.strategy == "consistency" or forks_both_ways):
         made = "a race's ended ones" if options.strategy == "consistency" else "both sides of each fork"
         found.append(
             f"the {texts} texts that the task reads of a document are {made}: its own mean over repeats is no estimate "
@@ -224,10 +225,6 @@ def _unseen(options: Options, texts: int) -> list[str]:
             f"task reads; give count=all"
         )
     return found
-
-
-def _forks_both_ways(options: Options) -> bool:
-    return options.strategy != "parallel" and options.branching == "top2"
 
 
 def _warnings(options: Options, layers: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -110,14 +110,11 @@ class Run:
 
     def values(self, task: str) -> dict[tuple[str, str], float]:
         """A task's aggregates that are numbers, by metric and filter (`oracle` where labels were used)."""
-        found = (self.results["results"].get(task) or {}) | self._config_of(task).get("figures", {})
+        dumped = (self.results.get("configs") or {}).get(task) or {}  # ours with all figures; the table shows some
+        found = (self.results["results"].get(task) or {}) | dumped.get("figures", {})
         pairs = ((key.partition(","), value) for key, value in found.items())
         numbers = {(name, variant): as_number(value) for (name, comma, variant), value in pairs if comma}
         return {key: number for key, number in numbers.items() if number is not None}
-
-    def _config_of(self, task: str) -> Mapping[str, Any]:
-        """What the harness dumps of a task's settings; of ours with all ``figures``, of which its table shows some."""
-        return (self.results.get("configs") or {}).get(task) or {}
 
     def value(self, task: str, metric: str) -> float:
         """An aggregate, under whichever filter the task has it first; NaN where it has none."""

@@ -213,7 +213,7 @@ def _equal_leaves(gold: Answer, answer: Answer, symbolic: Symbolic) -> bool:
         if named.name:
             return symbolic(equation.text, f"{named.name} = {named.text}")
         first, *_, value = _top_level_split(equation.text, "=")
-        if equation is gold or not _is_evaluated(first):
+        if equation is gold or not _EVALUATED.fullmatch(_COMMANDS_OF_NUMBERS.sub("", first.strip())):
             return False  # an equation is not the value of one of its sides
         return equal_answers(gold, _parse(value.strip()), symbolic)
     return symbolic(_symbolic_text(gold), _symbolic_text(answer))
@@ -244,10 +244,6 @@ def _is_rounded(exact: Answer, decimal: Answer) -> bool:
         return False
     scale = Fraction(10) ** (len(written[1]) - int(written[2] or 0))
     return (value.value * scale).denominator != 1 and bool(abs(value.value - rounded.value) * scale < 1)
-
-
-def _is_evaluated(side: str) -> bool:
-    return _EVALUATED.fullmatch(_COMMANDS_OF_NUMBERS.sub("", side.strip())) is not None
 
 
 def _total(text: str) -> Quantity | None:

@@ -182,7 +182,6 @@ def _pool(pilot: Run, task: str) -> Mapping[str, Any]:
 
 
 def _fan_out(text: str) -> int | None:
-    """``none``, or a whole number from 2 on."""
     if text.strip().lower() == "none":
         return None
     if arguments.count(text) < 2:

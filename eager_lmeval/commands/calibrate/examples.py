@@ -97,7 +97,9 @@ def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -
                 f"task {task!r}: entropies are missing where nothing could branch any more, which --model eager-vllm "
                 f"does not ask vLLM for; make the pilot with --model eager"
             )
-        if tree is None or not all(sequence.get("entropies") for sequence in _roots(tree)):
+        if tree is None or not all(
+            sequence.get("entropies") for sequence in tree["sequences"] if sequence.get("branch_at") is None
+        ):
             raise UsageError(
                 f"task {task!r} logged no trees; make the pilot with --model eager and a task that keeps them, such as "
                 f"eager_demo (eager-lmeval paths tasks)"
@@ -105,10 +107,6 @@ def read_pilot(run: Run, task: str, read: Callable[[], object] = lambda: None) -
         prompts.append(_prompt(document, tree))
         read()
     return prompts
-
-
-def _roots(tree: LoggedTree) -> list[LoggedSequence]:
-    return [sequence for sequence in tree["sequences"] if sequence.get("branch_at") is None]
 
 
 def _has_all_entropies(sequence: LoggedSequence) -> bool:
