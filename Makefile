@@ -125,9 +125,10 @@ $(BIN)/python:
 	$(INSTALL) -e .
 	@touch $@
 
-.venv/installed-test: .venv/installed
+# At once, for pip takes ten seconds to see what is there already.
+.venv/installed-test: .venv/torch $(SOURCES)
 	$(INSTALL) -e '.[test]'
-	@touch $@
+	@touch .venv/installed $@
 
 .venv/installed-docs: .venv/installed
 	$(INSTALL) -e '.[docs]'
