@@ -24,8 +24,9 @@ demo: .venv/installed
 	$(BIN)/eager-lmeval demo
 
 # A worker a core; tests of one file stay together, as they share fixtures that take seconds.
+BY_FILE := --dist loadfile --no-loadscope-reorder --durations 20
 RUN_TESTS = EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/python -m pytest -q \
-    -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 20
+    -n logical --maxprocesses 8 $(BY_FILE)
 
 test: lint
 	$(RUN_TESTS)
@@ -62,9 +63,9 @@ test-next: test-newest
 	.venv-newest/bin/python tests/versions.py run build/versions/next
 
 # eager-vllm in an environment of its own, on vLLM's CPU build, which needs another transformers than .venv has. Its slow
-# tests too with EAGER_TESTS_ALL=1.
+# tests too with EAGER_TESTS_ALL=1. Two workers, as each has an engine of vLLM.
 test-vllm: .venv-vllm/installed
-	.venv-vllm/bin/python -m pytest -q -p no:cacheprovider --durations 20 tests/engine/vllm
+	.venv-vllm/bin/python -m pytest -q -p no:cacheprovider -n 2 $(BY_FILE) tests/engine/vllm
 
 # The same trees with vLLM as GPUs have it: the next step scheduled before this one's tokens are known, and the newer runner.
 # That one's kernels are interpreted on a CPU, minutes a case, so it takes few.

@@ -74,7 +74,12 @@ def test_templates_are_rendered_as_the_harness_renders_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("program", "printed"),
-    [("bin/lm_eval", "table\nb\na\n"), ("lm_eval/__main__.py", "table\nb\na\n"), ("script.py", "table\n")],
+    [
+        ("bin/lm_eval", "table\nb\na\n"),
+        ("bin/lm-eval", "table\nb\na\n"),
+        ("lm_eval/__main__.py", "table\nb\na\n"),
+        ("script.py", "table\n"),
+    ],
 )
 def test_lines_below_the_table_are_printed_once_and_by_the_harness_s_own_command_alone(
     program: str, printed: str

@@ -1,9 +1,8 @@
-"""`lm_eval run --model eager-vllm` as users start it, its engine in a process of its own: killed, resumed, several."""
+"""`lm_eval run --model eager-vllm`, its engine in a process of its own: killed, resumed, several."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import light_harness
 import psutil
 import pytest
 from conftest import IN_PROCESS
@@ -34,10 +34,10 @@ GEN_KWARGS = "temperature=0.8,max_gen_toks=60"
 def started(out: Path, rank: int = 0, ranks: int = 1, port: int = 0, **more: Any) -> subprocess.Popen[str]:
     """The command of docs/models.md, for one process; several are told of each other as torchrun does it."""
     arguments = ",".join(f"{name}={value}" for name, value in (SETTINGS | OPTIONS | more).items())
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "eager-vllm", "--model_args", arguments]
+    command = [sys.executable, "-m", light_harness.MODULE, "run", "--model", "eager-vllm", "--model_args", arguments]
     command += ["--include_path", str(paths.tasks_dir()), "--tasks", "eager_demo", "--limit", str(DOCS)]
     command += ["--gen_kwargs", GEN_KWARGS, "--output_path", str(out), "--log_samples"]
-    environment = {name: value for name, value in os.environ.items() if name not in IN_PROCESS}
+    environment = {name: value for name, value in light_harness.environment().items() if name not in IN_PROCESS}
     environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     if ranks > 1:
         world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
