@@ -126,7 +126,7 @@ $(BIN)/python:
 	$(INSTALL) -e .
 	@touch $@
 
-# At once, for pip takes ten seconds to see what is there already.
+# At once: pip takes seconds to see what is there already.
 .venv/installed-test: .venv/torch $(SOURCES)
 	$(INSTALL) -e '.[test]'
 	@touch .venv/installed $@

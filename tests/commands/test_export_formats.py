@@ -107,6 +107,8 @@ def test_a_log_of_inspect_has_a_sequence_an_epoch(tmp_path: Path, capsys: pytest
     assert main(["export", str(folder), "--format", "inspect", "-o", str(tmp_path / "log.json")]) == 0
     log = json.loads((tmp_path / "log.json").read_text(encoding="utf-8"))
     assert [(sample["id"], sample["epoch"]) for sample in log["samples"]] == [(0, 1), (0, 2), (1, 1), (2, 1), (2, 2)]
+    assert log["eval"]["task"] == "toy_task"
+    assert log["eval"]["dataset"] == {"name": "toy_task", "samples": 3, "sample_ids": [0, 1, 2]}
     (scores,) = log["results"]["scores"]
     run, _ = find_run(folder)
     assert scores["metrics"]["cons_w@max"]["value"] == run.value("toy_task", "cons_w@max")

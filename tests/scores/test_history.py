@@ -108,6 +108,13 @@ def test_the_least_p_value_of_a_step_is_one_in_ten_thousand() -> None:
     assert found.p_value == pytest.approx(1e-4, rel=1e-9)
 
 
+def test_the_p_value_of_a_step_is_a_share_of_the_orders_of_the_same_runs() -> None:
+    """Of the six orders of two low and two high runs, two have them apart."""
+    found = step(np.array([0.0, 0.0, 1.0, 1.0]))
+    assert found is not None
+    assert found.p_value == pytest.approx(2 / 6, abs=0.02)  # four standard errors of 9,999 orders
+
+
 def test_a_step_is_not_looked_for_in_fewer_runs_than_can_show_one() -> None:
     assert step(np.arange(FEWEST - 1.0)) is None
     found = step(np.array([0.9] * 9 + [0.4] * 6))
