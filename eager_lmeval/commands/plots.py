@@ -102,12 +102,7 @@ def trend(points: Sequence[TrendPoint], y_title: str, cut: tuple[int, int, int] 
     y_ticks = _ticks(min(point.low for _, point in known), max(point.high for _, point in known))
     x_scale, y_scale = _scales([-0.5, max(1, len(points)) - 0.5], y_ticks)
     base, every = HEIGHT - BOTTOM, math.ceil(len(points) / _TREND_LABELS)
-    lines = [
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_scale(tick):.1f}" y2="{y_scale(tick):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y_scale(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>'
-        for tick in y_ticks
-    ]
-    lines += [
+    lines = _y_axis(y_ticks, y_scale) + [
         f'<text x="{x_scale(place):.1f}" y="{base + 15}" text-anchor="middle">{escape(point.label)}</text>'
         for place, point in enumerate(points)
         if place % every == 0
@@ -212,17 +207,18 @@ def _axes(
 ) -> str:
     x_scale, y_scale = _scales(x_ticks, y_ticks, strip, x_low)
     base = HEIGHT - BOTTOM
-    lines = [
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_scale(tick):.1f}" y2="{y_scale(tick):.1f}"/>'
-        for tick in y_ticks
-    ]
     texts = [
-        f'<text x="{LEFT - 6}" y="{y_scale(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>' for tick in y_ticks
-    ]
-    texts += [
         f'<text x="{x_scale(tick):.1f}" y="{base + 15}" text-anchor="middle">{_short(tick)}</text>' for tick in x_ticks
     ]
-    return f'<g class="grid">{"".join([*lines, *texts, *_titles(x_title, y_title)])}</g>'
+    return f'<g class="grid">{"".join([*_y_axis(y_ticks, y_scale), *texts, *_titles(x_title, y_title)])}</g>'
+
+
+def _y_axis(ticks: Sequence[float], scale: _Scale) -> list[str]:
+    return [
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{scale(tick):.1f}" y2="{scale(tick):.1f}"/>'
+        f'<text x="{LEFT - 6}" y="{scale(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>'
+        for tick in ticks
+    ]
 
 
 def _titles(x_title: str, y_title: str) -> list[str]:

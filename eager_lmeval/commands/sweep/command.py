@@ -219,15 +219,7 @@ def _write_tables(runs: Sequence[Run], axes: Sequence[str], output: Path) -> Non
     rows = sweep_table.means_of(cells)
     table = sweep_table.to_markdown(rows)
     points = [
-        Point(
-            row.measures["#T"],
-            row.headline,
-            row.headline,
-            row.headline,
-            row.short,
-            row.strategy,
-            row.strategy == "eager",
-        )
+        Point(row.measures["#T"], y := row.headline, y, y, row.short, row.strategy, row.strategy == "eager")
         for row in rows
     ]
     names = dict.fromkeys(sweep_table.MEASURES.get(row.measure, row.measure) for row in rows)
