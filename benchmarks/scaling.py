@@ -210,7 +210,7 @@ def main() -> None:
 
     if args.trees:
         lines = args.trees.read_text(encoding="utf-8").split("\n")[:-1]
-        grown = [json.loads(json.loads(line)["filtered_resps"][0])["sequences"] for line in lines]
+        grown = [json.loads(json.loads(line)["tree"])["sequences"] for line in lines]
     else:
         grown, result["wall"] = measured(args)
     trees = by_stage(grown)

@@ -7,18 +7,19 @@ of them are in the task's dumped configuration, and of each document in its samp
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Mapping, Sequence
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_lmeval.errors import UsageError
-from eager_lmeval.harness.tasks import GenerateTask
+from eager_lmeval.harness.tasks import SCORERS, GenerateTask
 from eager_lmeval.pools.labels import render_label
 from eager_lmeval.pools.marks import COLUMN, ask_for_trees
+from eager_lmeval.pools.response import TREE, TreeRecord, TreeText
 from eager_lmeval.scores.figures import Metric, figures, metrics, table_metrics
 from eager_lmeval.scores.rules import Rules
-from eager_lmeval.scores.scoring import records, score, variant, verifier_of, warn_of_dependent_draws
+from eager_lmeval.scores.scoring import graded, records, variant, verifier_of, warn_of_dependent_draws
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,7 +40,7 @@ class EagerTask(GenerateTask):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         given = {name: value for name, value in config.items() if name != "class"}
-        given.setdefault("process_results", lambda doc, results: _Values(score(doc, results[0])))
+        given.setdefault("process_results", lambda doc, results: _values(doc, results[0]))
         metadata = given.get("metadata") or {}
         self._told = {name: metadata[name] for name in ("label", "verifier") if metadata.get(name) is not None}
         self._name = str(given.get("task"))
@@ -132,11 +133,25 @@ class _Values(dict[str, Any]):
     """A document's values by metric, for the harness: it logs all of them, and sums up what `items` gives.
 
     That is a few metrics for its table, each with all values of the document, so that the task can sum up the others.
+    The tree is logged and no metric, so `keys` does without it.
     """
 
-    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]  # a view, but of another dict
-        everything = dict(self)
-        return dict.fromkeys(table_metrics(self), everything).items()
+    def keys(self) -> KeysView[str]:  # type: ignore[override]  # a view, but of another dict
+        return {name: None for name in self if name != TREE}.keys()
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]  # as above
+        everything = {name: self[name] for name in self.keys()}
+        return dict.fromkeys(table_metrics(everything), everything).items()
+
+
+def _values(doc: Mapping[str, Any], tree: TreeRecord) -> _Values:
+    """A document's values. Its sample gets the tree in a field of its own, and in `filtered_resps`, where others look
+    for the answer, the text that the vote elects; the harness's scorers log no field of a task's."""
+    values, text = graded(doc, tree)
+    if SCORERS:
+        return _Values(values)
+    tree.answer = text
+    return _Values(values | {TREE: TreeText(tree)})
 
 
 def _tell(told: Mapping[str, str], task: str, doc: Mapping[str, Any], place: int) -> dict[str, Any]:

@@ -235,7 +235,9 @@ def test_every_number_of_the_table_can_be_computed_again_from_the_samples(demo, 
 
     rows = []
     for sample in map(json.loads, lines):
-        tree = json.loads(sample["filtered_resps"][0])
+        tree = json.loads(sample["tree"])
+        assert sample["filtered_resps"][0] in [sequence["text"] for sequence in tree["sequences"]]
+        assert "tree" not in sample["metrics"]
         correct, votes = [], Counter()
         for sequence in tree["sequences"]:
             text = "" if sequence["answer_at"] is None else sequence["text"][sequence["answer_at"] :]

@@ -200,7 +200,7 @@ def test_the_demo_model_runs_every_task_with_labels(oracle: dict[str, Any]):
         assert scores["mean_sequences,oracle"] >= 1
         assert 0 < scores["mean_tokens,oracle"] <= 24 * 9
         for sample in oracle["samples"][name]:
-            assert len(json.loads(str(sample["filtered_resps"][0]))["sequences"]) == sample["sequences"]
+            assert len(json.loads(str(sample["tree"]))["sequences"]) == sample["sequences"]
 
 
 def test_groups_give_every_task_the_same_weight(oracle: dict[str, Any]):

@@ -122,7 +122,9 @@ def essence(out: Path, task: str) -> dict[str, Any]:
     samples = sorted(map(json.loads, lines), key=lambda sample: (sample["filter"], sample["doc_id"]))
     figures = {name: value for name, value in results["results"][task].items() if "," in name}
     (pool,) = results["config"]["eager"]["pools"]
-    trees = [sample["filtered_resps"][0] for sample in samples if "labels_used" in sample["metrics"]]
+    trees = [
+        sample.get("tree", sample["filtered_resps"][0]) for sample in samples if "labels_used" in sample["metrics"]
+    ]
     return {
         "figures": figures | results["configs"][task].get("figures", {}),
         "values": [{name: sample[name] for name in sample["metrics"]} for sample in samples],

@@ -6,17 +6,37 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Response", "TreeRecord", "deal"]
+__all__ = ["TREE", "Response", "TreeRecord", "TreeText", "deal"]
+
+
+TREE = "tree"
+"""The field of a sample that holds its tree as JSON text; up to release 0.1 that stood in `filtered_resps`."""
 
 
 class TreeRecord(dict[str, Any]):
-    """A tree as plain JSON data (`Tree.to_record`), whose text is that JSON.
+    """A tree as plain JSON data (`Tree.to_record`), whose text is that of its ``answer``, and without one that JSON.
 
-    The harness writes `filtered_resps` into its samples file as texts, so there a tree stands as a JSON document.
+    The harness writes `filtered_resps` into its samples file as texts, where others look for the answer.
     """
 
+    answer: str | None = None
+
     def __str__(self) -> str:
+        return self.json if self.answer is None else self.answer
+
+    @property
+    def json(self) -> str:
         return json.dumps(self, ensure_ascii=False)
+
+
+class TreeText:
+    """A tree that is written as its JSON text once the harness writes it, and not before."""
+
+    def __init__(self, tree: TreeRecord) -> None:
+        self._tree = tree
+
+    def __str__(self) -> str:
+        return self._tree.json
 
 
 class Response(str):

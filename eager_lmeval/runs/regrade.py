@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from eager_lmeval.errors import UsageError
+from eager_lmeval.pools.response import TREE
 from eager_lmeval.runs.samples import DAMAGED, LoggedTree, Sample, as_number, read_samples
 
 __all__ = ["Regraded", "regrade", "same"]
@@ -37,7 +38,7 @@ def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_c
     """
     from eager_lmeval.scores.figures import figures, metrics, table_metrics
     from eager_lmeval.scores.rules import Rules
-    from eager_lmeval.scores.scoring import score
+    from eager_lmeval.scores.scoring import graded
 
     before: list[dict[str, Any]] = []
     after: list[dict[str, Any]] = []
@@ -49,12 +50,13 @@ def regrade(path: Path, task: str, documents: int | None, out: TextIO, may_run_c
                 f"{sample.where}: the answers of task {task!r} are programs, and grading runs them; "
                 f"give --confirm_run_unsafe_code if that is what you want"
             )
-        values = score(sample.logged["doc"], tree)
+        values, text = graded(sample.logged["doc"], tree)
         before.append(_logged_values(sample, values))
         after.append(values)
         names.add(sample.logged["filter"])
         ungraded = {name: value for name, value in sample.logged.items() if name not in sample.logged["metrics"]}
-        out.write(json.dumps(ungraded | {"metrics": list(values)} | values, ensure_ascii=False) + "\n")
+        again = {TREE: ungraded.get(TREE, sample.logged["filtered_resps"][0]), "filtered_resps": [text]}
+        out.write(json.dumps(ungraded | again | {"metrics": list(values)} | values, ensure_ascii=False) + "\n")
     if len(names) > 1:
         raise UsageError(f"{path} mixes samples of the filters {', '.join(sorted(names))}; rescore them apart")
     (name,) = names

@@ -20,6 +20,7 @@ from eager_lmeval import __version__
 from eager_lmeval.algorithm.claims import MOST_TOKEN, Claim, require_tree
 from eager_lmeval.algorithm.tree import READABLE_FORMATS
 from eager_lmeval.errors import UsageError, problem
+from eager_lmeval.pools.response import TREE
 
 __all__ = [
     "AS_LOGGED",
@@ -204,7 +205,7 @@ def _read(where: str, line: bytes) -> Sample:
         logged = _LOGGED.validate_json(line)
     except ValidationError as error:
         raise UsageError(f"{where} is no whole sample ({problem(error)}); {DAMAGED}") from error
-    response = logged["filtered_resps"][0]
+    response = {**logged}.get(TREE, logged["filtered_resps"][0])
     try:
         tree = _tree(response) if isinstance(response, str) and response.startswith("{") else None
     except ValidationError as error:

@@ -30,10 +30,12 @@ from eager_lmeval.scores.metrics import (
 from eager_lmeval.scores.rules import PLAIN, Rules
 from eager_lmeval.scores.sampling import consensus_variance, pass_at_k_variance, pass_hat_k_variance
 from eager_lmeval.verify import Graded, Verifier, get_verifier
+from eager_lmeval.verify.vote import leaders
 
 __all__ = [
     "answer_text",
     "draws_are_independent",
+    "graded",
     "records",
     "score",
     "variant",
@@ -70,15 +72,21 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     they could change. The k that a document could not reach with all of its ``max_sequences``, and what is of
     independent draws only, are left out.
     """
+    return graded(doc, record)[0]
+
+
+def graded(doc: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """What `score` gives, and the text of the first sequence that is of the class with the most weight; without answers
+    that of the first sequence."""
     rules = Rules.read(record.get("scoring", {}))
     sequences = record["sequences"]
-    graded = _grade(doc, record, rules)
-    undecided = [_is_undecided(doc, grade) for grade in graded]
-    answered = [doubt for doubt, grade in zip(undecided, graded, strict=True) if doubt or grade.answer is not None]
-    is_scored = bool(graded) and not (answered and all(answered))
+    grades = _grade(doc, record, rules)
+    undecided = [_is_undecided(doc, grade) for grade in grades]
+    answered = [doubt for doubt, grade in zip(undecided, grades, strict=True) if doubt or grade.answer is not None]
+    is_scored = bool(grades) and not (answered and all(answered))
     votes = [
         Vote(grade.answer_class, grade.correct, sequence["weight"])
-        for grade, sequence in zip(graded, sequences if graded else [], strict=True)
+        for grade, sequence in zip(grades, sequences if grades else [], strict=True)
     ]
     at_worst = _scores(votes if is_scored else [], record, rules)
     at_best = _scores(_if_right(votes, undecided), record, rules) if any(undecided) else {}
@@ -99,6 +107,9 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
             values[f"{name}_stderr_sampling"] = variances.get(name, math.nan)
         if not is_scored or any(undecided):
             values[name + IF_RIGHT] = at_best.get(name, 1.0) if is_scored else 1.0
+    classes = [vote.answer for vote in votes]
+    winners = leaders(classes, [vote.weight for vote in votes])
+    text = sequences[classes.index(winners[0]) if winners else 0]["text"]
     return {
         **values,
         "scored": float(is_scored),
@@ -108,8 +119,8 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "tie_rate": float(is_tied([vote._replace(weight=1.0) for vote in votes])) if is_scored else math.nan,
         "no_answer_rate": share([vote.answer is None for vote in ended]),
         "truncation_rate": math.nan if None in ends else share([finish == "length" for finish in ends]),
-        "timeout_rate": share([grade.timed_out for grade in graded]),
-        "failure_rate": share([grade.failed for grade in graded]),
+        "timeout_rate": share([grade.timed_out for grade in grades]),
+        "failure_rate": share([grade.failed for grade in grades]),
         **costs,
         **{f"mean_{name}": value for name, value in costs.items()},
         "strategy": record.get("strategy", "none"),
@@ -119,8 +130,8 @@ def score(doc: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         "labels_used": float(record["labels_used"]),
         **{name: float(record[name]) for name in _VOTED if record.get(name) is not None},
         **({"cut_rate": share([finish == "cut" for finish in finishes])} if is_race(record) else {}),
-        **({"verifier_note": _notes(graded)} if doc["eager"]["verifier"] == "code" else {}),
-    }
+        **({"verifier_note": _notes(grades)} if doc["eager"]["verifier"] == "code" else {}),
+    }, text
 
 
 def _scores(votes: Sequence[Vote], record: Mapping[str, Any], rules: Rules) -> dict[str, float]:

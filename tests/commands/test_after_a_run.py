@@ -214,10 +214,10 @@ def test_calibrate_needs_the_entropies_of_all_tokens(
     (samples,) = copy.rglob("samples_*.jsonl")
     lines = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
     for sample in lines:
-        tree = json.loads(sample["filtered_resps"][0])
+        tree = json.loads(sample["tree"])
         del tree["sequences"][0]["entropies"][-5:]
         tree["sequences"][0]["mean_entropy"] = None
-        sample["filtered_resps"] = [json.dumps(tree)]
+        sample["tree"] = json.dumps(tree)
     samples.write_text("".join(json.dumps(sample) + "\n" for sample in lines), encoding="utf-8")
     assert main(["calibrate", str(copy)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

@@ -146,7 +146,7 @@ def test_another_grader_gives_other_numbers_and_says_which(
     samples = [json.loads(line) for line in only(tmp_path, "samples_*.jsonl").read_text(encoding="utf-8").splitlines()]
     rates = []
     for sample in samples:
-        sequences = json.loads(sample["filtered_resps"][0])["sequences"]
+        sequences = json.loads(sample["tree"])["sequences"]
         odd = [s["text"].rpartition("boxed{")[2].partition("}")[0][-1:] in tuple("13579") for s in sequences]
         rates.append(sum(odd) / len(odd))
     assert [sample["pass_rate"] for sample in samples] == pytest.approx(rates)

@@ -209,13 +209,11 @@ def test_the_harness_runs_over_two_processes_and_reports_once(demo, tmp_path):
         limit=5,
         bootstrap_iters=0,
     )
-    expected = {
-        sample["doc_id"]: json.loads(str(sample["filtered_resps"][0])) for sample in alone["samples"]["eager_demo"]
-    }
+    expected = {sample["doc_id"]: json.loads(str(sample["tree"])) for sample in alone["samples"]["eager_demo"]}
     lines = [json.loads(line) for line in samples_file.read_text(encoding="utf-8").splitlines()]
     assert sorted(line["doc_id"] for line in lines) == [0, 1, 2, 3, 4]
     for line in lines:
-        tree = json.loads(line["filtered_resps"][0])
+        tree = json.loads(line["tree"])
         assert len(line["resps"][0]) == 1, "padding added a response"
         ours, theirs = (
             [(s["path"], s["token_ids"], s["text"]) for s in one["sequences"]]

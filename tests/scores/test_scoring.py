@@ -17,7 +17,7 @@ from eager_lmeval.scores import scoring
 from eager_lmeval.scores.figures import figures, metrics, table_metrics
 from eager_lmeval.scores.metrics import pass_at_k
 from eager_lmeval.scores.rules import Rules
-from eager_lmeval.scores.scoring import records, score, variant
+from eager_lmeval.scores.scoring import graded, records, score, variant
 from eager_lmeval.verify import Graded
 
 DOC = {"eager": {"label": "62", "verifier": "math"}}
@@ -431,3 +431,10 @@ def test_a_result_has_bounds_over_all_documents_where_answers_have_no_verdict(mo
     assert not [
         name for name in figures(rows[:1], metrics(RULES), "none") if "_bounds" in name and "sampling" not in name
     ]
+
+
+def test_the_text_that_a_vote_elects_is_the_first_of_the_class_with_the_most_weight():
+    record = tree(sequence("7", 0.2), sequence("62", 0.3), sequence("7", 0.05), sequence("62", 0.45))
+    assert graded(DOC, record)[1] == record["sequences"][1]["text"]
+    silent = tree(sequence(None, 0.5), sequence(None, 0.5))
+    assert graded(DOC, silent)[1] == silent["sequences"][0]["text"], "nobody has an answer"

@@ -78,8 +78,7 @@ def shapes(out: Path) -> dict[int, list[tuple[Any, ...]]]:
     trees = {}
     for line in samples.read_text(encoding="utf-8").splitlines():
         sample = json.loads(line)
-        (filtered,) = sample["filtered_resps"]
-        tree = json.loads(filtered) if isinstance(filtered, str) else filtered
+        tree = json.loads(sample["tree"])
         trees[sample["doc_id"]] = [shape(sequence) for sequence in tree["sequences"]]
     return trees
 
