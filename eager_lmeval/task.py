@@ -44,12 +44,6 @@ class EagerTask(GenerateTask):
         metadata = given.get("metadata") or {}
         self._told = {name: metadata[name] for name in ("label", "verifier") if metadata.get(name) is not None}
         self._name = str(given.get("task"))
-        if len(self._told) == 1:
-            (there,) = self._told
-            raise UsageError(
-                f"task {self._name!r}: metadata has a {there} alone; it needs both, such as "
-                f'{{label: "{{{{answer}}}}", verifier: math}}'
-            )
         source = Path(metadata.get("config_source") or "inline")
         folder = source.parent if source.is_absolute() else Path.cwd()
         if isinstance(kwargs := given.get("dataset_kwargs"), Mapping) and "data_files" in kwargs:
@@ -154,10 +148,10 @@ def _values(doc: Mapping[str, Any], tree: TreeRecord) -> _Values:
     return _Values(values | {TREE: TreeText(tree)})
 
 
-def _tell(told: Mapping[str, str], task: str, doc: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _tell(told: dict[str, str], task: str, doc: Mapping[str, Any], place: int) -> dict[str, Any]:
     """The column `eager` of a document."""
     try:
-        own = {"label": render_label(doc, told["label"]), "verifier": told["verifier"]}
+        own = told | ({"label": render_label(doc, told["label"])} if "label" in told else {})
     except UsageError as error:
         raise UsageError(f"task {task!r}, document {place}: {error}") from error
     return {COLUMN: own | (doc.get(COLUMN) or {})}

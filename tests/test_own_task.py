@@ -57,7 +57,7 @@ def evaluate(folder: Path, columns: list[dict[str, Any]], model: LM, **more: Any
             [{"eager": {"label": "2", "verifier": "math"}}, {"eager": {"label": None, "verifier": "math"}}],
             ["document 1", "holds no label"],
         ),
-        ([{"eager": {"label": "2"}}], ["document 0", "holds no verifier"]),
+        ([{"eager": {"label": "2"}}], ["document 0", "holds no verifier", "or the task's metadata"]),
     ],
 )
 def test_what_could_not_be_graded_is_an_error_before_anything_is_generated(
@@ -75,6 +75,18 @@ def test_a_column_with_a_label_and_a_verifier_is_all_that_is_needed(tmp_path: Pa
     model = Model()
     scores = evaluate(tmp_path, [{"eager": {"label": "2", "verifier": "math"}}] * 3, model)["configs"]["own"]["figures"]
     assert (model.asked, scores["pass@max,none"], scores["scored,none"]) == (3, 1.0, 3)
+
+
+@pytest.mark.parametrize("given", [{"verifier": "math"}, {"label": "answer"}])
+def test_options_of_a_run_that_are_named_as_in_metadata_leave_a_column_as_it_is(
+    given: dict[str, str], tmp_path: Path
+) -> None:
+    """The harness adds ``--model_args`` to every task's metadata: `respond=vote,verifier=math` comes by here."""
+    column = {"eager": {"label": "2", "verifier": "exact"}}
+    evaluate(tmp_path, [column], Model())
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False, metadata=given)
+    results = simple_evaluate(Model(), tasks=["own"], task_manager=manager, bootstrap_iters=0)
+    assert results["samples"]["own"][0]["doc"]["eager"] == column["eager"]
 
 
 def test_predictions_alone_need_no_column(tmp_path: Path) -> None:

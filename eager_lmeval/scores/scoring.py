@@ -237,7 +237,9 @@ def verifier_of(doc: Mapping[str, Any]) -> Verifier:
         )
     for name in ("label", "verifier"):
         if column.get(name) is None:
-            raise UsageError(f"the column 'eager' holds no {name}; it needs both a label and a verifier")
+            raise UsageError(
+                f"the column 'eager' holds no {name}; it, or the task's metadata, needs both a label and a verifier"
+            )
     return get_verifier(column["verifier"])
 
 
