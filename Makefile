@@ -94,17 +94,17 @@ docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Built: build/site/index.html"
 
-# Some 20 minutes on 2 idle cores; docs/performance.md says what it measures.
+# Some 20 minutes on 2 idle cores; benchmarks/README.md says what it measures.
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py
 
-# On a machine with a GPU: what cannot be known without one, as a table (docs/performance.md). GPU_PYTHON: of an environment
+# On a machine with a GPU: what cannot be known without one, as a table (benchmarks/README.md). GPU_PYTHON: of an environment
 # that has this package and a torch for the GPU.
 GPU_PYTHON ?= $(BIN)/python
 gpu-check: .venv/installed
 	$(GPU_PYTHON) scripts/gpu_check.py
 
-# What docs/study.md rests on: some five hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
+# What study/RESULTS.md rests on: some five hours on one core, on from where it was; QUICK=1 for minutes, on few problems.
 study: .venv/installed
 	$(INSTALL) -e '.[study]'
 	$(BIN)/python study/run.py $(if $(QUICK),--quick)

@@ -2,7 +2,7 @@
 
     python study/long_answers.py             four CPU minutes
     python study/long_answers.py --quick     half a minute: fewer questions, the same tables
-    python study/long_answers.py --json study/results/long_answers.json --plot docs/study-long.png
+    python study/long_answers.py --json study/results/long_answers.json
 
 No model is run. Where an answer is uncertain comes from an assumed process (`long_process.py`), fitted to published
 figures; how its tree grows are the project's rules (`long_trees.py`). Four tables:
@@ -177,53 +177,10 @@ def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": list(rows[0]), "rows": [list(row.values()) for row in rows]}
 
 
-def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Left: what is saved by how many uncertain tokens an answer has. Right: votes beside tokens."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    colours = {TOP2.name: "#b3461e", SYSTEMATIC.name: "#1f5fbf", FAN_2.name: "#7a3fa0"}
-    for name, colour in colours.items():
-        line = [row for row in tables["law"] if (row["design"], row["max_sequences"]) == (name, 32)]
-        left.plot([row["uncertain_tokens"] for row in line], [row["saved"] for row in line], color=colour, label=name)
-        for table, marker in (("grid", "o"), ("assumptions", "x")):
-            dots = [
-                row
-                for row in tables[table]
-                if (row["design"], row["max_sequences"]) == (name, 32) and row["uncertain_tokens"]
-            ]
-            x, y = [row["uncertain_tokens"] for row in dots], [row["saved"] for row in dots]
-            left.scatter(x, y, s=14, marker=marker, color=colour, alpha=0.6, linewidths=1)
-    left.set(xscale="log", xlabel="tokens at or above θ in an answer", ylabel="tokens saved, M 32", ylim=(-0.03, 1))
-    left.set_title("What branching saves (o: the grid, x: other assumptions)", fontsize=10)
-    left.legend(frameon=False, fontsize=9)
-    for prefix, colour, marker in (
-        ("parallel", "#6b6f76", "o"),
-        ("systematic", colours[SYSTEMATIC.name], "s"),
-        ("top2", colours[TOP2.name], "v"),
-        ("rounds", "#17703a", "D"),
-    ):
-        dots = [row for row in tables["votes"] if row["strategy"].startswith(prefix)]
-        dots = [row for row in dots if (row["length"], row["decided"], row["kind"]) == (10_000, "anywhere", "mixed")]
-        x, y = [1 - row["saved"] for row in dots], [row["vote"] for row in dots]
-        right.plot(
-            x, y, marker, color=colour, label=prefix, linestyle="-" if prefix == "parallel" else "", markersize=6
-        )
-    right.set(xlabel="tokens, as a share of parallel's at M 32", ylabel="votes that are right")
-    right.set_title("Answers of 10,000 tokens, M 32 (parallel: 8 to 32)", fontsize=10)
-    right.legend(frameon=False, fontsize=9)
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the questions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the document of the last line there too")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what is saved, and votes beside tokens, as PNG")
     args = parser.parse_args()
     share = 10 if args.quick else 1
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -235,8 +192,6 @@ def main() -> None:
     ):
         tables[name] = rounded(make(number // share))
         show(f"{title}; {number // share} questions", tables[name])
-    if args.plot:
-        plot(tables, args.plot)
     kept = {name: columns(rows) for name, rows in tables.items()}
     document = json.dumps({"quick": args.quick, **kept}, ensure_ascii=False)
     if args.json:

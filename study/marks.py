@@ -18,8 +18,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def fill(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """The page with its tables. One whose numbers are not there (KeyError) stays as it is, which is said."""
+    """The page with those tables that it has. One without numbers (KeyError) stays as it is, which is said."""
     for name, make in tables.items():
+        if f"<!-- {name} -->" not in page:
+            continue
         try:
             made = make()
         except KeyError as missing:

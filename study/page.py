@@ -1,25 +1,35 @@
-"""The tables and plots of docs/study.md, from the numbers in study/results. The text around them is written by hand."""
+"""The tables and the plot of the study, from the numbers in study/results, and the pages where they stand.
+
+The text around them is written by hand.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+import long_tables
 from cells import Cell, load
 from curve import save_curve
-from tables import Baseline, by_option, claims, curves, designs, grid, parallel_curve, points, rates
+from tables import Baseline, by_option, claims, curves, designs, grid, parallel_curve, rates, summary
 
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "study" / "RESULTS.md", ROOT / "docs" / "study.md", ROOT / "docs" / "race.md")
+DRAWN = ("parallel", "init top2", "init systematic", "adapt systematic", "eager systematic")
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 Results = Mapping[str, list[Cell]]
-
-
-def read_results(folder: Path) -> dict[str, list[Cell]]:
-    """By the sweep's name."""
-    return {path.name.removesuffix(".jsonl.gz"): load(path) for path in sorted(folder.glob("*.jsonl.gz"))}
+"""By the sweep's name."""
 
 
 TABLES: Mapping[str, Callable[[Results], str]] = {
+    "in short": lambda results: summary(
+        [
+            ("demo", beside_parallel(results), Baseline(results["parallel"]), (8, 32)),
+            ("real", results["real-trees"], Baseline(results["real-parallel"]), (8,)),
+        ]
+    ),
     "parallel": lambda results: parallel_curve(Baseline(results["parallel"]), SHOWN),
     "curves": lambda results: curves(beside_parallel(results), Baseline(results["parallel"])),
     "rates": lambda results: rates(
@@ -48,7 +58,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
         {"branching": "branching", "signal": "`signal`"},
     ),
 }
-"""By the name that a table has in the page."""
+"""By the name that a table has in its page."""
 
 
 def of_8(cells: Iterable[Cell], strategy: str | None = None) -> list[Cell]:
@@ -63,11 +73,16 @@ def beside_parallel(results: Results) -> list[Cell]:
     return [cell for name in ("curves", "rounds", "wide", "wide-rounds") for cell in results[name]]
 
 
-def tables(results: Results) -> dict[str, Callable[[], str]]:
-    return {name: partial(make, results) for name, make in TABLES.items()}
+def tables(folder: Path) -> dict[str, Callable[[], str]]:
+    """Of what is kept in a folder, by the name that a table has in its page."""
+    results = {path.name.removesuffix(".jsonl.gz"): load(path) for path in sorted(folder.glob("*.jsonl.gz"))}
+    documents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    of_sweeps = {name: partial(make, results) for name, make in TABLES.items()}
+    return of_sweeps | {name: partial(make, documents) for name, make in long_tables.TABLES.items()}
 
 
-def draw(results: Results, path: Path) -> None:
-    """Scores against tokens, means over the seeds."""
-    parallel = [cell for cell in results["parallel"] if cell.options["max_sequences"] in (4, 8, 16, 32)]
-    save_curve(points(designs([*parallel, *beside_parallel(results)])), "eager_demo, means over the seeds", path)
+def draw(folder: Path, path: Path) -> None:
+    """Scores against tokens on the demo model, means over the seeds."""
+    kept = [cell for name in ("parallel", "curves", "wide") for cell in load(folder / f"{name}.jsonl.gz")]
+    own = [cell for cell in kept if cell.options["max_sequences"] in (4, 8, 16, 32)]
+    save_curve([design for design in designs(own) if design.kind in DRAWN], path)

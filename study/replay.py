@@ -5,7 +5,7 @@ python study/replay.py FILE… [--lanes 8] [--settled-at .95] [--max-sequences 6
 A file (.gz or not) has a JSON line a question, {"question": …, "samples": [{"answer", "correct", "tokens"}]}, equal
 strings being one vote; or it is the samples file of a run with ``strategy=parallel``, whose answers are graded again.
 Samples without a length are left out, and questions with fewer than M of the others. ``tokens`` and ``time`` are ratios
-to M answers at once. --json keeps the lines for the table of docs/study-long.md.
+to M answers at once. --json keeps the lines for the table of study/RESULTS.md.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The study: runs its sweeps and simulations, keeps their numbers, and writes docs/study.md's tables and plots.
+"""The study: runs its sweeps and simulations, keeps their numbers, and writes its tables and its plot.
 
     make study                                 what is not there yet: some five hours on one core, by an estimate
-    make study QUICK=1                         24 problems, one seed, the demo model: minutes; prints the page
+    make study QUICK=1                         24 problems, one seed, the demo model: minutes; prints the pages
     python study/run.py --only curves wide     some of the sweeps
-    python study/run.py --tables               no runs: the page's tables and plots from the numbers that are kept
+    python study/run.py --tables               no runs: tables and plot from the numbers that are kept
 
 Sweeps are `study/configs/**/*.yaml`, run by `eager-lmeval sweep` into build/study, where an interrupted study goes on.
 Those of the real model wait for its folder (`study/real_model.py`). Then come the two simulations. The numbers that are
-kept of all are in study/results/.
+kept of all are in study/results/. Tables stand in study/RESULTS.md, and some of them in docs/study.md and docs/race.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from cells import collect, save
 from marks import fill
-from page import draw, read_results, tables
+from page import PAGES, draw, tables
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -31,7 +31,7 @@ CONFIGS = {
     if "sweep" in yaml.safe_load(path.read_text(encoding="utf-8"))
 }
 REAL_MODEL = ROOT / "build" / "smollm2-135m-instruct"
-SIMULATIONS = {"estimates": [], "long_answers": ["--plot", str(ROOT / "docs" / "study-long.png")]}
+SIMULATIONS = ("estimates", "long_answers")
 QUICK_PROBLEMS = 24
 
 
@@ -39,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CONFIGS, default=list(CONFIGS), help="sweeps (default all)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROBLEMS} problems, one seed")
-    parser.add_argument("--tables", action="store_true", help="run nothing: tables and plots from study/results")
+    parser.add_argument("--tables", action="store_true", help="run nothing: tables and the plot from study/results")
     args = parser.parse_args()
     results = ROOT / "build" / "study-quick" / "results" if args.quick else HERE / "results"
     if not args.tables:
@@ -47,19 +47,18 @@ def main() -> int:
             if status := run_sweep(name, results, args.quick):
                 return status
         if set(args.only) == set(CONFIGS):
-            for name, options in SIMULATIONS.items():
-                more = ["--quick"] if args.quick else [*options, "--json", str(results / f"{name}.json")]
-                subprocess.run([sys.executable, str(HERE / f"{name}.py"), *more], cwd=ROOT, check=True)
-            if not args.quick:
-                subprocess.run([sys.executable, str(HERE / "long_page.py")], check=True)
-    found = read_results(results)
-    page = ROOT / "docs" / "study.md"
-    text = fill(page.read_text(encoding="utf-8"), tables(found))
-    if args.quick:
-        print(text)
-    else:
-        page.write_text(text, encoding="utf-8")
-        draw(found, ROOT / "docs" / "study.png")
+            for name in SIMULATIONS:
+                command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(results / f"{name}.json")]
+                subprocess.run([*command, *(["--quick"] if args.quick else [])], cwd=ROOT, check=True)
+    found = tables(results)
+    for page in PAGES:
+        text = fill(page.read_text(encoding="utf-8"), found)
+        if args.quick:
+            print(text)
+        else:
+            page.write_text(text, encoding="utf-8")
+    if not args.quick:
+        draw(results, ROOT / "docs" / "study.png")
     return 0
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from cells import Cell
-from curve import CurvePoint
 from marks import markdown
 from numpy.typing import NDArray
 
@@ -44,12 +43,15 @@ class Design:
         return float(self.document_means("sequences").sum())
 
     @property
+    def kind(self) -> str:
+        """Its strategy and, but for `parallel`, its branching."""
+        strategy = str(self.options["strategy"])
+        return strategy if strategy == "parallel" else f"{strategy} {self.options['branching']}"
+
+    @property
     def name(self) -> str:
-        """As the page's tables call it."""
-        options = self.options
-        if options["strategy"] == "parallel":
-            return "`parallel`"
-        return f"`{options['strategy']}`, `{options['branching']}`"
+        """As the tables call it."""
+        return ", ".join(f"`{word}`" for word in self.kind.split())
 
 
 def designs(cells: Iterable[Cell], by: Callable[[Cell], Any] | None = None) -> list[Design]:
@@ -96,6 +98,30 @@ def plain(value: float) -> str:
     return f"{value:.3f}".removeprefix("0") if value < 1 else f"{value:.3f}"
 
 
+IN_SHORT = ("init systematic", "init top2", "eager systematic", "adapt systematic")
+Model = tuple[str, Iterable[Cell], Baseline, Sequence[int]]
+"""What a table calls it, its trees and its `parallel`, and the M that are shown."""
+
+
+def summary(models: Iterable[Model]) -> str:
+    """Some designs on several models beside `parallel` of equal M and tokens."""
+    score, vote = HEADLINES[:2]
+    rows: dict[str, list[list[str]]] = {kind: [] for kind in IN_SHORT}
+    for model, trees, baseline, shown in models:
+        for design in designs(trees):
+            most = design.options["max_sequences"]
+            if design.kind not in rows or most not in shown:
+                continue
+            base, means = baseline.at[most], design.document_means(score)
+            row = [design.name, model, str(most), percent(design.tokens / base.tokens)]
+            row.append(paired(means, base.document_means(score, design.seeds)))
+            row.append(paired(means, baseline.of_equal("tokens", design, score)[1]))
+            row.append(paired(design.document_means(vote), baseline.of_equal("tokens", design, vote)[1]))
+            rows[design.kind].append(row)
+    head = ["design", "model", "M", "tokens", "pass@max, equal M", "pass@max, equal tokens", "vote, equal tokens"]
+    return markdown(head, [row for kind in rows.values() for row in kind])
+
+
 def curves(trees: Iterable[Cell], baseline: Baseline) -> str:
     """Every design beside `parallel` at its M, which is at most as many sequences, and at as many tokens."""
     head = ["design", "θ", "M", "tokens", "sequences", *(NAMES[score] for score in HEADLINES)]
@@ -139,21 +165,6 @@ def rates(cells: Iterable[Cell], baseline: Baseline) -> str:
         for design in designs(cells)
     ]
     return markdown(head, rows)
-
-
-def points(groups: Iterable[Design]) -> list[CurvePoint]:
-    """What the plot draws."""
-    return [
-        CurvePoint(
-            design.options["strategy"],
-            "" if design.options["strategy"] == "parallel" else design.options["branching"],
-            design.options["max_sequences"],
-            design.tokens,
-            *(design.mean(score) for score in HEADLINES),
-            design.options["strategy"] == "eager",
-        )
-        for design in groups
-    ]
 
 
 def by_option(cells: Iterable[Cell], baseline: Baseline, named: Mapping[str, str]) -> str:

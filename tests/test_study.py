@@ -8,12 +8,10 @@ from functools import cache
 from typing import Any
 
 import estimates
-import long_page
 import numpy as np
 import pytest
 from long_process import FIRST, LEVELS, TOP_K, Assumption, Plan, Question, distribution
 from long_trees import Design, grow
-from marks import fill
 from numpy.typing import NDArray
 from scripted import EOS, ScriptedRunner, scripted_engine, scripted_prompt
 
@@ -94,9 +92,3 @@ def test_the_true_rate_of_a_chain_is_the_sum_over_all_its_texts(name: str) -> No
             probability *= chances[text[-1]]
         total += probability
     assert model.rate(prompt) == pytest.approx(total, abs=1e-9)
-
-
-def test_the_tables_of_the_page_are_those_of_the_kept_results() -> None:
-    page = long_page.PAGE.read_text(encoding="utf-8")
-    assert all(f"<!-- {name} -->" in page for name in long_page.TABLES)
-    assert fill(page, long_page.TABLES) == page, "python study/long_page.py writes them again"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from cells import Cell, collect, load, save
 from marks import fill
-from page import read_results
+from page import PAGES
 from page import tables as tables_of
 from tables import Baseline, Design, designs, paired, signed
 
@@ -19,7 +19,7 @@ from eager_lmeval.commands.cli import main
 
 ROOT = Path(__file__).parents[1]
 
-PAGE = ROOT / "docs" / "study.md"
+RESULTS = ROOT / "study" / "results"
 
 
 def cell(most: int, seed: int, scores: list[float], tokens: float, **options: Any) -> Cell:
@@ -84,8 +84,9 @@ def test_seeds_are_averaged_and_differences_paired_by_document() -> None:
 
 
 def test_the_pages_tables_are_what_the_kept_numbers_say(capsys: pytest.CaptureFixture[str]) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    tables = tables_of(read_results(ROOT / "study" / "results"))
-    assert all(f"<!-- {name} -->" in text for name in tables)
-    assert fill(text, tables) == text
+    tables, texts = tables_of(RESULTS), [page.read_text(encoding="utf-8") for page in PAGES]
+    for name in tables:
+        assert sum(text.count(f"<!-- {name} -->") for text in texts) == 1, f"{name} stands in one page, once"
+    for page, text in zip(PAGES, texts, strict=True):
+        assert fill(text, tables) == text, f"{page.name}: python study/run.py --tables writes its tables again"
     assert not capsys.readouterr().err, "no table is without its numbers"

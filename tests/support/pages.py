@@ -14,9 +14,8 @@ from markdown_it.token import Token
 from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tasks/**/README.md"), *ROOT.glob("benchmarks/**/*.md")]
-)
+GLOBS = ("*.md", "docs/*.md", "tasks/**/README.md", "benchmarks/**/*.md", "study/**/*.md")
+PAGES = sorted(page for glob in GLOBS for page in ROOT.glob(glob))
 _SNIPPET = re.compile(r'^--8<-- "(?P<file>[^":]+)(:(?P<section>[\w-]+))?"$', re.MULTILINE)
 _slug = slugify(case="lower")
 

@@ -1,32 +1,23 @@
-"""The tables of docs/study-long.md, from the numbers in study/results.
-
-python study/long_page.py      writes them into the page
-"""
+"""The tables of the simulations and of the replay, from the documents in study/results."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from marks import fill, markdown
+from marks import markdown
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "study-long.md"
 TREES = ("top2", "systematic", "systematic, fan_out 4", "systematic, fan_out 2")
 NAMES = {"aime2024": "AIME 2024", "aime2025": "AIME 2025", "gpqa diamond": "GPQA-Diamond", "math500": "MATH-500"}
 Row = dict[str, Any]
+Documents = Mapping[str, dict[str, Any]]
+"""By the script that wrote them."""
 
 
-def kept(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((ROOT / "study" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    return document
-
-
-def table(name: str) -> list[Row]:
+def table(documents: Documents, name: str) -> list[Row]:
     """One of the tables of `long_answers.py`."""
-    kept_table = kept("long_answers")[name]
+    kept_table = documents["long_answers"][name]
     return [dict(zip(kept_table["columns"], row, strict=True)) for row in kept_table["rows"]]
 
 
@@ -44,8 +35,8 @@ def gain(row: Row, figure: str) -> str:
     return f"{row[f'{figure}_gain']:+.3f} ± {row[f'{figure}_gain_error']:.3f}"
 
 
-def law() -> str:
-    rows = table("law")
+def law(documents: Documents) -> str:
+    rows = table(documents, "law")
     head = ["tokens ≥ θ in an answer"]
     head += [f"M {most}, {name}" for most in (8, 32) for name in ("`top2`", "formula", "`systematic`", "`fan_out` 2")]
     head += ["last branch of `top2`, M 32"]
@@ -65,8 +56,8 @@ def law() -> str:
     return markdown(head, body)
 
 
-def grid() -> str:
-    rows = table("grid")
+def grid(documents: Documents) -> str:
+    rows = table(documents, "grid")
     lengths = sorted({row["length"] for row in rows})
     body = []
     for theta in sorted({row["theta"] for row in rows}):
@@ -78,8 +69,8 @@ def grid() -> str:
     return markdown(["θ", *(f"{length:,} tokens" for length in lengths)], body)
 
 
-def by_budget() -> str:
-    rows = table("grid")
+def by_budget(documents: Documents) -> str:
+    rows = table(documents, "grid")
     body = []
     for most in sorted({row["max_sequences"] for row in rows}):
         found = [pick(rows, theta=2.0, length=10_000, max_sequences=most, design=name) for name in TREES]
@@ -90,8 +81,8 @@ def by_budget() -> str:
     return markdown(["M", *(f"`{name}`" for name in TREES)], body)
 
 
-def assumptions() -> str:
-    rows = table("assumptions")
+def assumptions(documents: Documents) -> str:
+    rows = table(documents, "assumptions")
     cells = [(3_000, 2.0), (30_000, 2.0), (30_000, 2.5)]
     body = []
     for name in dict.fromkeys(row["assumption"] for row in rows):
@@ -106,8 +97,8 @@ def assumptions() -> str:
     return markdown(["assumption", *(f"{length:,} tokens, θ {theta:g}" for length, theta in cells)], body)
 
 
-def votes() -> str:
-    rows = [row for row in table("votes") if (row["length"], row["kind"]) == (10_000, "mixed")]
+def votes(documents: Documents) -> str:
+    rows = [row for row in table(documents, "votes") if (row["length"], row["kind"]) == (10_000, "mixed")]
     body = []
     for name in dict.fromkeys(row["strategy"] for row in rows):
         anywhere = pick(rows, strategy=name, decided="anywhere")
@@ -119,8 +110,8 @@ def votes() -> str:
     return markdown([*head, "sequences", "rounds"], body)
 
 
-def rounds() -> str:
-    rows = [row for row in table("votes") if row["decided"] == "anywhere"]
+def rounds(documents: Documents) -> str:
+    rows = [row for row in table(documents, "votes") if row["decided"] == "anywhere"]
     names = [name for name in dict.fromkeys(row["strategy"] for row in rows) if name.startswith("rounds")]
     body = []
     for name in names:
@@ -132,45 +123,48 @@ def rounds() -> str:
     return markdown(["saved and lost", *(f"{kind} questions" for kind in dict.fromkeys(r["kind"] for r in rows))], body)
 
 
-def estimates(most: int) -> Callable[[], str]:
-    def models() -> str:
-        rows = [row for row in kept("estimates")["rows"] if row["max_sequences"] == most]
-        blocks = []
-        for model in dict.fromkeys(row["model"] for row in rows):
-            body = [
-                [
-                    row["design"],
-                    f"{row['bias']:+.3f} ± {row['bias_error']:.3f}",
-                    f"{row['rms']:.3f}",
-                    f"{row['relative_squared_error']:.2f}",
-                    f"{row['relative_tokens']:.2f}",
-                    f"{row['product']:.2f} ± {row['product_error']:.2f}",
-                    f"{row['plain_bias']:+.3f} ± {row['plain_bias_error']:.3f}",
-                    f"{row['plain_rms']:.3f}",
-                    f"{row['sequences']:.1f}",
-                    f"{row['pass_at_max']:.3f}",
-                ]
-                for row in rows
-                if row["model"] == model
+def estimates(most: int, documents: Documents) -> str:
+    rows = [row for row in documents["estimates"]["rows"] if row["max_sequences"] == most]
+    blocks = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        body = [
+            [
+                row["design"],
+                f"{row['bias']:+.3f} ± {row['bias_error']:.3f}",
+                f"{row['rms']:.3f}",
+                f"{row['relative_squared_error']:.2f}",
+                f"{row['relative_tokens']:.2f}",
+                f"{row['product']:.2f} ± {row['product_error']:.2f}",
+                f"{row['plain_bias']:+.3f} ± {row['plain_bias_error']:.3f}",
+                f"{row['plain_rms']:.3f}",
+                f"{row['sequences']:.1f}",
+                f"{row['pass_at_max']:.3f}",
             ]
-            head = ["design", "bias", "rms", "error²", "tokens", "product", "plain bias", "plain rms", "sequences"]
-            blocks.append(f"{model[0].upper()}{model[1:]}, M {most}:\n\n{markdown([*head, 'pass@max'], body)}")
-        return "\n\n".join(blocks)
+            for row in rows
+            if row["model"] == model
+        ]
+        head = ["design", "bias", "rms", "error²", "tokens", "product", "plain bias", "plain rms", "sequences"]
+        blocks.append(f"{model[0].upper()}{model[1:]}, M {most}:\n\n{markdown([*head, 'pass@max'], body)}")
+    return "\n\n".join(blocks)
 
-    return models
+
+def replayed(row: Row) -> tuple[str, str]:
+    """Which questions, and which model answered them."""
+    questions, model = row["file"].removesuffix(".jsonl.gz").split("_", 1)
+    if questions == "gpqa":
+        questions, model = "gpqa diamond", model.removeprefix("diamond_")
+    return NAMES[questions], model
 
 
-def recorded() -> str:
+def recorded(documents: Documents) -> str:
     """`study/replay.py` over recorded answers."""
     body = []
-    for row in kept("replay")["rows"]:
-        questions, model = row["file"].removesuffix(".jsonl.gz").split("_", 1)
-        if questions == "gpqa":
-            questions, model = "gpqa diamond", model.removeprefix("diamond_")
-        line = [f"{NAMES[questions]}, {model}", str(row["questions"]), f"{row['all']:.3f}", f"{row['race']:.3f}"]
+    for row in documents["replay"]["rows"]:
+        questions, model = replayed(row)
+        line = [f"{questions}, {model}", str(row["questions"]), f"{row['all']:.3f}", f"{row['race']:.3f}"]
         line += [f"{row['difference']:+.4f}", f"{row['tokens']:.2f}", f"{row['time']:.2f}", f"{row['settled']:.0%}"]
         body.append(line)
-    rows = kept("replay")["rows"]
+    rows = documents["replay"]["rows"]
     means = [sum(row[name] for row in rows) / len(rows) for name in ("difference", "tokens", "time", "settled")]
     body.append(["mean of the sets", "", "", "", f"{means[0]:+.4f}", *(f"{one:.2f}" for one in means[1:3])])
     body[-1].append(f"{means[3]:.0%}")
@@ -187,18 +181,30 @@ def recorded() -> str:
     return markdown(head, body)
 
 
-TABLES: dict[str, Callable[[], str]] = {
+def recorded_by_questions(documents: Documents) -> str:
+    """The same in short, over the models that answered."""
+    by_questions: dict[str, list[Row]] = {}
+    for row in documents["replay"]["rows"]:
+        by_questions.setdefault(replayed(row)[0], []).append(row)
+    body = []
+    for name, rows in by_questions.items():
+        tokens, changes = ([row[what] for row in rows] for what in ("tokens", "difference"))
+        body.append([name, str(len(rows)), f"{min(tokens):.2f} to {max(tokens):.2f}"])
+        low, high = (f"{round(change, 3) + 0.0:+.3f}".replace("-", "−") for change in (min(changes), max(changes)))
+        body[-1].append(f"{low} to {high}")
+    return markdown(["questions", "models", "tokens, of those of 64 answers", "change of the vote"], body)
+
+
+TABLES: Mapping[str, Callable[[Documents], str]] = {
     "recorded answers": recorded,
+    "recorded answers by questions": recorded_by_questions,
     "law": law,
     "grid": grid,
     "by budget": by_budget,
     "assumptions": assumptions,
     "votes": votes,
     "rounds": rounds,
-    "estimates, M 8": estimates(8),
-    "estimates, M 16": estimates(16),
+    "estimates, M 8": partial(estimates, 8),
+    "estimates, M 16": partial(estimates, 16),
 }
-
-
-if __name__ == "__main__":
-    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), TABLES), encoding="utf-8")
+"""By the name that a table has in its page."""
