@@ -104,8 +104,8 @@ Model = tuple[str, Iterable[Cell], Baseline, Sequence[int]]
 
 
 def summary(models: Iterable[Model]) -> str:
-    """Some designs on several models beside `parallel` of equal M and tokens."""
-    score, vote = HEADLINES[:2]
+    """Some designs on several models, beside `parallel` of equal M and tokens."""
+    score = HEADLINES[0]
     rows: dict[str, list[list[str]]] = {kind: [] for kind in IN_SHORT}
     for model, trees, baseline, shown in models:
         for design in designs(trees):
@@ -113,12 +113,11 @@ def summary(models: Iterable[Model]) -> str:
             if design.kind not in rows or most not in shown:
                 continue
             base, means = baseline.at[most], design.document_means(score)
-            row = [design.name, model, str(most), percent(design.tokens / base.tokens)]
+            row = [design.name, f"{model}, {most}", percent(design.tokens / base.tokens)]
             row.append(paired(means, base.document_means(score, design.seeds)))
             row.append(paired(means, baseline.of_equal("tokens", design, score)[1]))
-            row.append(paired(design.document_means(vote), baseline.of_equal("tokens", design, vote)[1]))
             rows[design.kind].append(row)
-    head = ["design", "model", "M", "tokens", "pass@max, equal M", "pass@max, equal tokens", "vote, equal tokens"]
+    head = ["design", "model, M", "tokens", "pass@max, equal M", "pass@max, equal tokens"]
     return markdown(head, [row for kind in rows.values() for row in kind])
 
 
