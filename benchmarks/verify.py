@@ -30,7 +30,7 @@ from eager_lmeval.verify.math import MathVerifier, extract_answer
 from eager_lmeval.verify.symbolic import SymbolicWorker
 
 LIMIT_S = 5.0
-VOTES = ((10, 10), (46, 46), (100, 46), (100, 100))
+VOTES = ((46, 46), (100, 46), (100, 100))
 """Answers of a vote, and how many formulas they are drawn from."""
 
 Judge = Callable[[str, str], bool]  # text, gold
