@@ -125,6 +125,8 @@ def rounds(documents: Documents) -> str:
 
 def estimates(most: int, documents: Documents) -> str:
     rows = [row for row in documents["estimates"]["rows"] if row["max_sequences"] == most]
+    if not rows:
+        raise KeyError(f"estimates, M {most}")
     blocks = []
     for model in dict.fromkeys(row["model"] for row in rows):
         body = [
