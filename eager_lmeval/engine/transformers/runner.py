@@ -31,6 +31,7 @@ from eager_lmeval.engine.transformers.attention import (
 from eager_lmeval.engine.transformers.cache import Snapshot
 from eager_lmeval.engine.transformers.classes import SlotClasses
 from eager_lmeval.engine.transformers.support import (
+    cache_argument,
     require_supported,
     take_experts_of_its_dtype,
     text_config,
@@ -68,6 +69,7 @@ class ModelRunner:
         self._slots = SlotClasses(text_config(model).num_hidden_layers)
         self._cache = PassCache(text_config(model).num_hidden_layers)
         self._attends_by_class = can_attend_by_class(unwrapped(model), text_config(model))
+        self._cache_argument = cache_argument(model)
         self._keeps_logits = "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
 
     @property
@@ -176,12 +178,13 @@ class ModelRunner:
         self, ids: Tensor, positions: Tensor, mask: MASK | None, cache: PassCache | DynamicCache, keep: int | Tensor
     ) -> Tensor:
         device = self.device
-        options = {"logits_to_keep": keep} if self._keeps_logits else {}
+        options: dict[str, Any] = {self._cache_argument: cache}
+        if self._keeps_logits:
+            options["logits_to_keep"] = keep
         logits: Tensor = self._model(
             input_ids=ids.to(device),
             position_ids=positions.to(device),
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=True,
             **options,
         ).logits

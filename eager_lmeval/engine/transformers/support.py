@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from eager_lmeval.errors import UsageError
 
-__all__ = ["require_supported", "take_experts_of_its_dtype", "text_config", "unwrapped"]
+__all__ = ["cache_argument", "require_supported", "take_experts_of_its_dtype", "text_config", "unwrapped"]
 
 log = logging.getLogger(f"lm_eval.{__name__}")  # the harness shows the loggers below its own
 
@@ -96,7 +96,7 @@ def _cannot_serve(model: PreTrainedModel, config: PreTrainedConfig) -> str | Non
         return "a recurrent state, which cannot fork by copying keys and values"
     if "local" in getattr(config, "attention_layers", []):  # GPT-Neo masks by the batch's longest row
         return "local attention whose masks take all rows to be equally long"
-    if "past_key_values" not in taken:
+    if not cache_argument(model):
         return "no cache of keys and values"
     if getattr(config, "is_decoder", None) is False and not config.model_type.startswith("gpt_neox"):
         return "attention to what follows a token (is_decoder=False in its configuration)"
@@ -111,6 +111,12 @@ def _cannot_serve(model: PreTrainedModel, config: PreTrainedConfig) -> str | Non
     if config.model_type == "xglm" and model.dtype == torch.float64:
         return "attention that has no float64 (give another dtype in --model_args)"
     return None
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """What the model calls its cache of keys and values, which transformers 5.24 renames; empty if it takes none."""
+    taken = inspect.signature(type(unwrapped(model)).forward).parameters
+    return next((name for name in ("past_key_values", "cache") if name in taken), "")
 
 
 def take_experts_of_its_dtype(model: PreTrainedModel) -> None:
