@@ -116,13 +116,16 @@ def difference(pairs: Pairs, confidence: float, power: float) -> Difference:
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given."""
+def holm(p_values: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
+    """Holm's step-down correction, in the order given; with ``weights`` each test has that part of the error rate
+    (Scandinavian Journal of Statistics 6:65, 1979, section 4)."""
+    weights = [1.0] * len(p_values) if weights is None else weights
     corrected = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
+    highest, left = 0.0, math.fsum(weights)
+    for place in sorted(range(len(p_values)), key=lambda place: p_values[place] / weights[place]):
+        highest = max(highest, min(1.0, p_values[place] / weights[place] * left))
         corrected[place] = highest
+        left -= weights[place]
     return corrected
 
 
@@ -169,24 +172,28 @@ def margin_test(worsening: Values, margin: float, binary: bool, bounded: bool) -
     return MarginTest(max(beyond, least), max(within, least), error)
 
 
-def pooled_test(strata: Sequence[Values], binary: bool, bounded: bool, equal: bool = False) -> MarginTest:
+def pooled_test(
+    strata: Sequence[Values], binary: bool, bounded: bool, weights: Sequence[float] | None = None
+) -> MarginTest:
     """`margin_test` at a margin of 0 over several tasks, each a stratum of its own: of the mean over all documents, or
-    where ``equal`` of the mean of the tasks' means.
+    of the tasks' means by their ``weights``.
 
     The variance is taken within the strata, so that tasks which differ in level or in noise do not blur one another.
     """
-    strata = [stratum for stratum in strata if len(stratum) > 1]
-    documents = sum(map(len, strata))
+    given = [len(stratum) for stratum in strata] if weights is None else weights
+    kept = [(stratum, weight) for stratum, weight in zip(strata, given, strict=True) if len(stratum) > 1]
+    documents = sum(len(stratum) for stratum, _ in kept)
     if not documents:
         return MarginTest(1.0, 1.0, math.nan)
-    weights = [1 / len(strata) if equal else len(stratum) / documents for stratum in strata]
-    mean = math.fsum(weight * float(stratum.mean()) for weight, stratum in zip(weights, strata, strict=True))
-    errors = [weight * _standard_error(stratum, bounded) for weight, stratum in zip(weights, strata, strict=True)]
+    whole = math.fsum(weight for _, weight in kept)
+    strata, shares = [stratum for stratum, _ in kept], [weight / whole for _, weight in kept]
+    mean = math.fsum(weight * float(stratum.mean()) for weight, stratum in zip(shares, strata, strict=True))
+    errors = [weight * _standard_error(stratum, bounded) for weight, stratum in zip(shares, strata, strict=True)]
     error = math.hypot(*errors)
     t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
     freedom = documents - len(strata)
     beyond, within = float(stdtr(freedom, -t)), float(stdtr(freedom, t))
-    if binary and not equal:
+    if binary and weights is None:
         joined = np.concatenate(strata)
         z = _score(int((joined > 0).sum()), int((joined < 0).sum()), documents, 0.0)
         beyond, within = max(beyond, float(ndtr(-z))), max(within, float(ndtr(z)))

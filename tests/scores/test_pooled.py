@@ -24,7 +24,8 @@ def changes(rng: np.random.Generator, drop: float) -> list[Values]:
 
 def rate(drop: float, equal: bool) -> float:
     rng = np.random.default_rng(7)
-    found = [pooled_test(changes(rng, drop), not equal, True, equal) for _ in range(SIMULATIONS)]
+    weights = [1.0] * len(SIZES) if equal else None
+    found = [pooled_test(changes(rng, drop), not equal, True, weights) for _ in range(SIMULATIONS)]
     return float(np.mean([2 * min(test.p_beyond, test.p_within) <= 0.05 for test in found]))
 
 

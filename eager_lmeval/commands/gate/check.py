@@ -11,16 +11,17 @@ from eager_lmeval.commands.gate.comparison import Comparison
 from eager_lmeval.commands.gate.history import Entry, History
 from eager_lmeval.commands.gate.limits import Asked
 from eager_lmeval.commands.gate.pairing import Metric, TaskPair, pair_runs
+from eager_lmeval.commands.gate.policy import Policy
 from eager_lmeval.commands.gate.repeats import repeats
 from eager_lmeval.commands.gate.trend import Trend, shown_drifts, shown_steps, trends, unlike, watched
-from eager_lmeval.commands.gate.verdict import Finding, Verdict, decide, overall
+from eager_lmeval.commands.gate.verdict import Check, Finding, Verdict, decide, overall
 from eager_lmeval.errors import UsageError
 from eager_lmeval.runs.documents import Columns, Key
 from eager_lmeval.runs.run import Run
 from eager_lmeval.scores.paired import holm, margin_test, pooled_test
 from eager_lmeval.scores.stats import mean
 
-__all__ = ["Change", "Flip", "Judgement", "judge"]
+__all__ = ["Change", "Flip", "Judgement", "judge", "look"]
 
 ALL_TASKS = "all tasks"
 
@@ -77,15 +78,22 @@ class Judgement:
     """Whose step a permutation test finds, corrected over tasks and metrics."""
     repeats: list[str]
     flips: list[Flip] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Tasks of the policy that the candidate or the baseline lacks."""
+    policy: Policy | None = None
 
     @property
     def findings(self) -> list[Finding]:
-        checks = [check.finding for check in self.comparison.checks]
-        return [*checks, *(change.finding for change in self.changes), *self.drifts]
+        found = [(check.task, check.finding) for check in self.comparison.checks]
+        absent = "is missing in the candidate or the baseline, which is a failure"
+        found += [(task, Finding(Verdict.REGRESSION, f"{task} {absent}")) for task in self.missing]
+        found += [(change.task, change.finding) for change in self.changes]
+        warned = self.policy.may_warn if self.policy else ()
+        return [*(finding._replace(warns=task in warned) for task, finding in found), *self.drifts]
 
     @property
     def verdict(self) -> Verdict:
-        return overall(finding.verdict for finding in self.findings)
+        return overall(finding.verdict for finding in self.findings if not finding.warns)
 
     @property
     def summary(self) -> str:
@@ -101,11 +109,28 @@ class Judgement:
 
 
 def judge(
-    history: History, asked: Asked, *, metrics: Sequence[str] = (), repeat: int = 0, run: str | None = None
+    history: History,
+    asked: Asked,
+    *,
+    metrics: Sequence[str] = (),
+    repeat: int = 0,
+    run: str | None = None,
+    policy: Policy | None = None,
 ) -> Judgement:
-    """Judges the newest counted run, or ``run``, as of its date. UsageError where it cannot be compared."""
+    """Judges the newest counted run, or ``run``, as of its date. UsageError where it cannot be compared.
+
+    A ``policy`` names the tasks, the limits and the metric; `look` is asked of each of its tiers.
+    """
     candidates, baselines = _sides(history, run)
     newest, blessed = candidates[-1], baselines[-1]
+    missing: list[str] = []
+    if policy:
+        named = [*policy.must_hold, *policy.may_warn]
+        missing = [task for task in named if task not in newest.tasks or task not in blessed.tasks]
+        there = [task for task in named if task not in missing]
+        if not there:
+            raise UsageError(f"the policy's tasks are {', '.join(named)}; the runs have {', '.join(newest.tasks)}")
+        asked, metrics = asked._replace(tasks=there), [policy.metric]
     runs = (blessed.to_run(), newest.to_run())
 
     def read(made: Run, task: str) -> Columns:
@@ -113,19 +138,19 @@ def judge(
 
     pairs, notes = pair_runs(*runs, asked.tasks, asked.allow_different, read)
     chosen = watched(pairs, metrics)
-    limited = {limit.metric for limit in asked.limits}
     alpha = 1 - asked.confidence
-    tests = [_test(pair.task, [metric], alpha) for pair, metric in chosen]
-    tests += [_test(ALL_TASKS, found, alpha) for found in _over_tasks(chosen)]
-    p_values = [test.p_value for test in tests]
-    checks = decide(pairs, asked.limits, asked.confidence, asked.power, p_values) if limited else []
-    beyond = [check.p_beyond for check in checks]  # corrected already, which only makes the others' correction larger
-    corrected = holm([*p_values, *beyond])[: len(tests)]
-    changes = []
-    for test, p_value in zip(tests, corrected, strict=True):
-        worse_is_limited = test.metric in limited and test.better is not True
-        if not worse_is_limited:  # what may get worse by how much is then the limit's to say
-            changes.append(replace(test, p_value=p_value))
+    if policy is None:
+        checks, changes = look(pairs, chosen, asked, _over_tasks(chosen))
+    else:
+        checks, changes = [], []
+        for tier in (policy.must_hold, policy.may_warn):
+            of_tier = [(pair, metric) for pair, metric in chosen if pair.task in tier]
+            weights = [tier[pair.task].weight for pair, _ in of_tier]
+            suite = [[metric for _, metric in of_tier]] if tier is policy.must_hold and len(of_tier) > 1 else []
+            limits = [limit for limit in policy.limits(tier) if limit.task not in missing]
+            found_checks, found_changes = look(pairs, of_tier, asked._replace(limits=limits), suite, weights)
+            checks += found_checks
+            changes += found_changes
     found = trends(history, blessed, chosen, until=newest)
     return Judgement(
         history,
@@ -137,7 +162,39 @@ def judge(
         shown_steps(found, alpha),
         repeats(checks, pairs, baselines, candidates, repeat, asked) if repeat else [],
         _flips([(pair, read(runs[0], pair.task), read(runs[1], pair.task)) for pair in pairs]),
+        missing,
+        policy,
     )
+
+
+def look(
+    pairs: Sequence[TaskPair],
+    chosen: Sequence[tuple[TaskPair, Metric]],
+    asked: Asked,
+    over: Sequence[Sequence[Metric]],
+    weights: Sequence[float] | None = None,
+) -> tuple[list[Check], list[Change]]:
+    """One look: the limits that are asked for, and tests of any change in the ``chosen`` metrics and ``over`` tasks.
+
+    All of them together raise a false alarm with a chance of 1 - confidence at most (Holm). With ``weights``, those of
+    the tasks in the mean over them, that one mean has half of the error rate: what is worse everywhere shows there
+    first.
+    """
+    alpha = 1 - asked.confidence
+    tests = [_test(pair.task, [metric], alpha) for pair, metric in chosen]
+    shares = [1.0] * len(tests) + [float(len(tests)) if weights else 1.0] * len(over)
+    tests += [_test(ALL_TASKS, found, alpha, weights) for found in over]
+    beside = [(test.p_value, share) for test, share in zip(tests, shares, strict=True)]
+    checks = decide(pairs, asked.limits, asked.confidence, asked.power, beside) if asked.limits else []
+    beyond = [check.p_beyond for check in checks]  # corrected already, which only makes the others' correction larger
+    corrected = holm([*(test.p_value for test in tests), *beyond], [*shares, *(1.0 for _ in beyond)])
+    limited = {(limit.metric, limit.task) for limit in asked.limits}
+    changes = []
+    for test, p_value in zip(tests, corrected, strict=False):
+        worse_is_limited = {(test.metric, None), (test.metric, test.task)} & limited and test.better is not True
+        if not worse_is_limited:  # what may get worse by how much is then the limit's to say
+            changes.append(replace(test, p_value=p_value))
+    return checks, changes
 
 
 def _sides(history: History, run: str | None) -> tuple[list[Entry], list[Entry]]:
@@ -205,24 +262,22 @@ def _over_tasks(watched: Sequence[tuple[TaskPair, Metric]]) -> list[list[Metric]
     return [found for found in by_name.values() if len(found) > 1]
 
 
-def _test(task: str, found: Sequence[Metric], alpha: float) -> Change:
+def _test(task: str, found: Sequence[Metric], alpha: float, weights: Sequence[float] | None = None) -> Change:
     """Two-sided: twice the smaller one-sided p-value of the gate's own test.
 
     Where answers without a verdict might change that, the largest p-value of all ways to grade them (`Metric.bounds`),
     which is 1 where they lead to both sides.
     """
-    change = _tested(task, found, alpha)
+    change = _tested(task, found, alpha, weights)
     if not any(metric.bounds for metric in found):
         return change
-    ways = [
-        _tested(task, [replace(metric, pairs=(metric.bounds or (metric.pairs,) * 2)[at]) for metric in found], alpha)
-        for at in (0, 1)
-    ]
+    graded = [[replace(one, pairs=(one.bounds or (one.pairs,) * 2)[at]) for one in found] for at in (0, 1)]
+    ways = [_tested(task, metrics, alpha, weights) for metrics in graded]
     same = all(way.better is change.better for way in ways)
     return replace(change, p_value=max(way.p_value for way in (change, *ways)) if same else 1.0)
 
 
-def _tested(task: str, found: Sequence[Metric], alpha: float) -> Change:
+def _tested(task: str, found: Sequence[Metric], alpha: float, weights: Sequence[float] | None = None) -> Change:
     bounded = all(metric.pairs.bounded for metric in found)
     binary = all(metric.pairs.binary for metric in found)
     relative = len(found) > 1 and not bounded
@@ -232,9 +287,13 @@ def _tested(task: str, found: Sequence[Metric], alpha: float) -> Change:
         level = abs(float(metric.pairs.baseline.mean())) if relative else 1.0
         if level:
             strata.append(delta / level)
-    tested = margin_test(strata[0], 0.0, binary, bounded) if len(strata) == 1 else pooled_test(strata, binary, bounded)
+    each = weights if weights and len(weights) == len(strata) else None
+    one = len(strata) == 1
+    tested = margin_test(strata[0], 0.0, binary, bounded) if one else pooled_test(strata, binary, bounded, each)
     documents = sum(map(len, strata))
-    moved = math.fsum(float(stratum.sum()) for stratum in strata) / documents if documents else 0.0
+    parts = each or [len(stratum) for stratum in strata]
+    means = [float(stratum.mean()) for stratum in strata]
+    moved = math.fsum(part * mean for part, mean in zip(parts, means, strict=True)) / math.fsum(parts) if means else 0.0
     higher = found[0].higher_is_better
     better = None if not moved or higher is None else (moved > 0) is higher
     p_value = min(1.0, 2 * min(tested.p_beyond, tested.p_within))

@@ -18,7 +18,7 @@ def junit(command: str, suites: Sequence[tuple[str, Sequence[tuple[str, Finding]
     """A suite's cases by their names: a regression or an improvement is a failure, what is inconclusive an error."""
     root = ET.Element("testsuites", name=f"eager-lmeval {command}")
     for name, cases in suites:
-        verdicts = [finding.verdict for _, finding in cases]
+        verdicts = [Verdict.PASS if finding.warns else finding.verdict for _, finding in cases]
         counts = {
             "tests": len(verdicts),
             "failures": sum(verdict in _FAILED for verdict in verdicts),
@@ -28,7 +28,7 @@ def junit(command: str, suites: Sequence[tuple[str, Sequence[tuple[str, Finding]
         suite = ET.SubElement(
             root, "testsuite", {"name": _text(name)} | {what: str(count) for what, count in counts.items()}
         )
-        for title, (verdict, said) in cases:
+        for (title, (_, said, _)), verdict in zip(cases, verdicts, strict=True):
             message = _text(said)
             case = ET.SubElement(suite, "testcase", classname=_text(name), name=_text(title))
             kind = "failure" if verdict in _FAILED else "error" if verdict is Verdict.INCONCLUSIVE else ""

@@ -18,6 +18,8 @@ class Limit(NamedTuple):
     amount: float
     relative: bool
     """Whether ``amount`` is a share of the baseline's mean."""
+    task: str | None = None
+    """The only task that it is for; None for all."""
 
     @property
     def shown_amount(self) -> str:

@@ -37,7 +37,7 @@ def to_text(judgement: Judgement) -> str:
     tables = "".join(table.to_text() for table in compared.tables(judgement.comparison))
     lines = [_sides(judgement), ""]
     shown, quiet = _findings(judgement)
-    lines += [f"{line.verdict.name:<12}  {line.message}" for line in shown]
+    lines += [f"{line.name:<12}  {line.message}" for line in shown]
     lines += (
         [f"PASS          {quiet} other {'metric' if quiet == 1 else 'metrics'}: no change is shown"] if quiet else []
     )
@@ -54,7 +54,7 @@ def to_markdown(judgement: Judgement) -> str:
     """For a pull request: the verdict first, then what flipped, with the questions where the samples are at hand."""
     lines = ["### eager-lmeval track", "", f"**{judgement.summary}**", "", _sides(judgement), ""]
     shown, quiet = _findings(judgement)
-    rows = [[line.verdict.name, line.message] for line in shown] + ([["PASS", _quiet(quiet)]] if quiet else [])
+    rows = [[line.name, line.message] for line in shown] + ([["PASS", _quiet(quiet)]] if quiet else [])
     lines += [Table(["verdict", "finding"], rows, left=["finding"]).to_markdown()]
     lines += [*(f"- step: {markdown_cell(step_line(trend))}" for trend in judgement.steps)]
     lines += [f"- repeats: {markdown_cell(line)}" for line in judgement.repeats]
@@ -78,7 +78,12 @@ def to_json(judgement: Judgement) -> str:
         "exit_status": judgement.verdict.value,
         "baseline": {"runs": [entry.run for entry in judgement.baseline], "commit": judgement.baseline[-1].commit},
         "candidate": {"runs": [entry.run for entry in judgement.candidate], "commit": judgement.candidate[-1].commit},
-        "findings": [{"verdict": line.verdict.name.lower(), "message": line.message} for line in judgement.findings],
+        "findings": [
+            {"verdict": line.verdict.name.lower(), "message": line.message, "warns": line.warns}
+            for line in judgement.findings
+        ],
+        "policy": judgement.policy and judgement.policy.model_dump(),
+        "missing": judgement.missing,
         "changes": [
             {"task": change.task, "metric": change.metric, "moved": change.moved, "relative": change.relative}
             | {"documents": change.documents, "p_value": change.p_value, "better": change.better}

@@ -73,6 +73,12 @@ def _add_check(actions: _SubParsersAction[argparse.ArgumentParser], run: str) ->
         metavar="N",
         help="say which of at most N more runs would settle what is inconclusive, and what they cost",
     )
+    check.add_argument(
+        "--policy",
+        type=path_argument,
+        metavar="FILE",
+        help="judge a suite: its tasks in tiers with limits and weights, in YAML; instead of --metric and limits",
+    )
     check.add_argument("--badge", type=path_argument, metavar="FILE", help="write the verdict as a small SVG")
 
 
@@ -142,9 +148,13 @@ def _judge(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.gate.check import judge
     from eager_lmeval.commands.gate.history import read_history
     from eager_lmeval.commands.gate.output import FORMATS
+    from eager_lmeval.commands.gate.policy import read_policy
 
     history = read_history(args.history)
-    judgement = judge(history, asked(args), metrics=args.metric, repeat=args.repeat, run=args.judged)
+    policy = read_policy(args.policy) if args.policy else None
+    if policy and (args.max_drop or args.max_increase or args.metric or args.task):
+        raise UsageError("--policy says which tasks, metrics and limits count; leave out the options that do too")
+    judgement = judge(history, asked(args), metrics=args.metric, repeat=args.repeat, run=args.judged, policy=policy)
     write(args, "track", judgement, FORMATS)
     return judgement.verdict.value
 

@@ -32,6 +32,12 @@ class Finding(NamedTuple):
 
     verdict: Verdict
     message: str
+    warns: bool = False
+    """Whether it only warns, and decides no verdict."""
+
+    @property
+    def name(self) -> str:
+        return f"WARNING: {self.verdict.name}" if self.warns and self.verdict is not Verdict.PASS else self.verdict.name
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,13 @@ class Check:
 
 
 def decide(
-    tasks: Sequence[TaskPair], limits: Iterable[Limit], confidence: float, power: float, beside: Sequence[float] = ()
+    tasks: Sequence[TaskPair],
+    limits: Iterable[Limit],
+    confidence: float,
+    power: float,
+    beside: Sequence[tuple[float, float]] = (),
 ) -> list[Check]:
-    """Every limit on every task that has its metric; ``beside`` are p-values of other tests of the same verdict.
+    """Every limit on every task that has its metric; ``beside`` are p-values and weights of other tests of the verdict.
 
     A regression is what was shown to be beyond its limit, with Holm's correction over all tests, so that the chance
     of any false alarm is at most 1 - confidence. A pass needs every check to be shown within its limit, each at that
@@ -164,14 +174,20 @@ def overall(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _with_metric(tasks: Sequence[TaskPair], limit: Limit) -> list[tuple[TaskPair, Metric]]:
-    found = [(task, metric) for task in tasks for metric in task.metrics if metric.name == limit.metric]
+    found = [
+        (task, metric)
+        for task in tasks
+        for metric in task.metrics
+        if metric.name == limit.metric and limit.task in (None, task.task)
+    ]
     if not found:
         from eager_lmeval.errors import near_name
 
         names = list(dict.fromkeys(metric.name for task in tasks for metric in task.metrics))
         near = near_name(limit.metric, names)
         hint = f"did you mean {near!r}? " if near else ""
-        raise UsageError(f"no compared task has the metric {limit.metric!r}; {hint}there are {', '.join(names)}")
+        which = "no compared task has" if limit.task is None else f"task {limit.task} does not have"
+        raise UsageError(f"{which} the metric {limit.metric!r}; {hint}there are {', '.join(names)}")
     return found
 
 
@@ -197,11 +213,12 @@ def _require_sense(metric: Metric, limit: Limit) -> None:
 
 
 def _verdicts(
-    found: Sequence[tuple[Pairs, Limit]], alpha: float, beside: Sequence[float]
+    found: Sequence[tuple[Pairs, Limit]], alpha: float, beside: Sequence[tuple[float, float]]
 ) -> tuple[list[MarginTest], list[float], list[Verdict]]:
     """Each limit's test, its p-value of "at most the limit" corrected by Holm, and what they say."""
     tests = [_test(pairs, limit) for pairs, limit in found]
-    corrected = holm([*(test.p_beyond for test in tests), *beside])[: len(tests)]
+    each = [*((test.p_beyond, 1.0) for test in tests), *beside]
+    corrected = holm([p_value for p_value, _ in each], [weight for _, weight in each])[: len(tests)]
     verdicts = [
         Verdict.REGRESSION if p_beyond <= alpha else Verdict.PASS if test.p_within <= alpha else Verdict.INCONCLUSIVE
         for test, p_beyond in zip(tests, corrected, strict=True)

@@ -289,5 +289,5 @@ def _tested(first: Row, second: Row, tasks: Sequence[str], *taken: int) -> tuple
         table = np.array([[ours[key], theirs[key]] for key in ours if key in theirs]).reshape(-1, 2)
         bounded = bounded and bool(((table >= 0) & (table <= 1)).all())
         strata.append(table[:, 0] - table[:, 1])
-    tested = pooled_test(strata, False, bounded, equal=True)
+    tested = pooled_test(strata, False, bounded, [1.0] * len(strata))
     return min(1.0, 2 * min(tested.p_beyond, tested.p_within)), tested.p_beyond < tested.p_within
