@@ -3,8 +3,10 @@
     python benchmarks/vllm_host.py
 
     loop, …        `engine/vllm/loop.py` over a server that answers at once: rows that report at their end, rows of a
-                   race that report at intervals, rows that report log-probabilities token by token (systematic)
+                   race that report at intervals, rows that end where they may split (systematic), and rows behind an
+                   open gate, which report log-probabilities token by token (top2)
     draws          the processor in vLLM's worker, with logits of 64 tokens and top_p: the tensor work is the CPU's
+    draws, alone   the same without tensor work
 
 Runs where vLLM is installed. The median of the steps; the last line of stdout is one JSON document.
 """
@@ -12,6 +14,7 @@ Runs where vLLM is installed. The median of the steps; the last line of stdout i
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import sys
@@ -29,6 +32,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate
 from eager_lmeval.algorithm.options import resolve
 from eager_lmeval.algorithm.tree import Prompt
 from eager_lmeval.engine.sampling import Sampling
+from eager_lmeval.engine.vllm import draws
 from eager_lmeval.engine.vllm.draws import DrawRequest, EagerDraws
 from eager_lmeval.engine.vllm.loop import Engine
 from eager_lmeval.engine.vllm.reading import Reported
@@ -44,15 +48,18 @@ class AtOnce:
     """Implements `engine.vllm.server.Server`: each request has one more token a step, and no model makes it."""
 
     vocabulary = VOCAB
+    signal = -1
+    tokens = math.inf
+    recomputed_tokens = 0
 
     def __init__(self) -> None:
         self.running: dict[str, dict[str, Any]] = {}
         self.number = 0
 
-    def decode(self, prefix: Any, key: int, prompt_tokens: int, room: int, reads: bool, interval: Any = None) -> str:
+    def decode(self, prefix: Any, order: DrawRequest, age: int, room: int, reads: bool, interval: Any = None) -> str:
         return self._add(room=room, reads=reads, interval=interval, whole=not reads and interval is None)
 
-    def ask(self, prefix: Any, order: DrawRequest) -> str:
+    def ask(self, prefix: Any, order: DrawRequest, age: int, reads: bool) -> str:
         return self._add(room=1, reads=True, interval=None, whole=False)
 
     def _add(self, **request: Any) -> str:
@@ -110,7 +117,8 @@ def loop_ms(rows: int, **given: Any) -> float:
         Prompt(n, "host", f"{n}", [1] * 200, n, TOKENS)
         for n in range(rows if given["strategy"] == "init" else rows // SEQUENCES)
     ]
-    engine = Timed(server, stopper(), SAMPLING, 0, rows)  # type: ignore[arg-type]  # the server's public face
+    room = 2 * rows if given.get("branching") == "top2" else rows  # behind a gate it is kept for forks that never come
+    engine = Timed(server, stopper(), SAMPLING, 0, room)  # type: ignore[arg-type]  # the server's public face
     grow_pool(pool, options, engine, classify=lambda texts: [None for _ in texts])
     return 1000 * statistics.median(spent)
 
@@ -124,7 +132,7 @@ def stopper() -> Any:
     return TextStopper(AutoTokenizer.from_pretrained(str(paths.demo_model_dir())), set(), (), None)
 
 
-def draws_ms(rows: int) -> float:
+def draws_ms(rows: int, tensors: bool) -> float:
     processor = EagerDraws(None, torch.device("cpu"), False)
     orders = [DrawRequest(row, 4, SAMPLING) for row in range(rows)]
     added = [
@@ -134,11 +142,13 @@ def draws_ms(rows: int) -> float:
     processor.update_state(BatchUpdate(batch_size=rows, removed=(), added=added, moved=[]))
     logits = torch.randn((rows, VOCAB))
     spent = []
+    work, draws.leave_drawn = draws.leave_drawn, draws.leave_drawn if tensors else lambda *orders: None
     for _ in range(30):
         seen = logits.clone()
         begun = time.process_time()
         processor.apply(seen)
         spent.append(time.process_time() - begun)
+    draws.leave_drawn = work
     return 1000 * statistics.median(spent)
 
 
@@ -148,10 +158,12 @@ def main() -> None:
         for name, given in {
             "loop, parallel": {"strategy": "parallel"},
             "loop, race": {"strategy": "consistency", "first_lanes": SEQUENCES},
-            "loop, reading": {"strategy": "init", "entropy_threshold": 2.9, "max_sequences": 2},
+            "loop, systematic": {"strategy": "init", "entropy_threshold": 2.9, "max_sequences": 2},
+            "loop, top2": {"strategy": "init", "branching": "top2", "entropy_threshold": 2.9, "max_sequences": 2},
         }.items():
             found.setdefault(name, {})[rows] = loop_ms(rows, **given)
-        found.setdefault("draws", {})[rows] = draws_ms(rows)
+        for name, tensors in (("draws", True), ("draws, alone", False)):
+            found.setdefault(name, {})[rows] = draws_ms(rows, tensors)
     for name, by_rows in found.items():
         print(f"{name:<30}" + "".join(f"{rows:>6} rows {ms:8.3f} ms" for rows, ms in by_rows.items()))
     print(json.dumps(found))

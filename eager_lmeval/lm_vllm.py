@@ -41,7 +41,7 @@ VERSION = _installed()
 
 from lm_eval.models.utils import maybe_truncate  # noqa: E402 - after the check, whose message is clearer than theirs
 from lm_eval.models.vllm_causallms import VLLM  # noqa: E402
-from vllm import EngineArgs  # noqa: E402
+from vllm import EngineArgs, envs  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
 from eager_lmeval.engine.vllm.orphans import announce  # noqa: E402
@@ -94,6 +94,12 @@ class EagerVLLM(EagerModel, VLLM):
         self._eager.truncated_prompts += len(kept) < len(ids)
         return kept
 
+    def get_model_info(self) -> dict[str, Any]:
+        """As `EagerModel` says, with what of vLLM decides whether scores are the same in any batch."""
+        info = super().get_model_info()
+        info["eager"]["vllm"] = {"version": str(VERSION), "batch_invariant": bool(envs.VLLM_BATCH_INVARIANT)}
+        return info
+
     def _join_ranks(self) -> Ranks:
         if processes() == 1:
             return ALONE
@@ -143,8 +149,13 @@ def _alone(devices: int) -> Iterator[None]:
 
 
 def own_devices(visible: str, local_rank: int, devices: int) -> str:
-    """The GPUs of one engine, in the form of ``CUDA_VISIBLE_DEVICES``; UsageError where there are too few."""
+    """The GPUs of one engine, in the form of ``CUDA_VISIBLE_DEVICES``; UsageError where there are too few.
+
+    Where a process sees no more than it takes, they are its own: some launchers show each process its own GPUs alone.
+    """
     there = [name for name in visible.split(",") if name]
+    if len(there) == devices:
+        return visible
     own = there[local_rank * devices : (local_rank + 1) * devices]
     if len(own) < devices:
         raise UsageError(

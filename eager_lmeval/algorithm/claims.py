@@ -159,11 +159,12 @@ def _as_child(claim: Claim, seen: Mapping[Path, Claim]) -> Iterator[str]:
 
 
 def _all_entropies(claim: Claim, of: Mapping[Path, list[float]]) -> list[float]:
-    """Of all its positions as far as they are known, shared ones included."""
+    """Of its positions up to the first whose entropy is not known, shared ones included."""
     if claim.branch_at is None:
         return list(claim.entropies or ())
     shared = of.get(parent_path(claim.path, claim.branch_at), [])[: claim.branch_at]
-    return [*shared, claim.branch_entropy or 0.0, *(claim.entropies or ())]
+    own = [claim.branch_entropy or 0.0, *(claim.entropies or ())]
+    return shared if len(shared) < claim.branch_at else [*shared, *own]
 
 
 def _of_entropies(claim: Claim, of: Mapping[Path, list[float]]) -> Iterator[str]:
@@ -174,13 +175,12 @@ def _of_entropies(claim: Claim, of: Mapping[Path, list[float]]) -> Iterator[str]
     decoded = (claim.num_tokens or 0) - claim.decoded_from
     if len(own) > decoded:
         yield f"has {len(own)} entropies of {decoded} positions"
-    if at is not None and (parent := parent_path(claim.path, at)) in of:
-        if len(of[parent]) <= at:
-            yield f"left its parent at {at}, of which that knows no entropy"
-        elif abs(of[parent][at] - (claim.branch_entropy or 0.0)) > _ROUNDED:
-            yield f"has branch_entropy={claim.branch_entropy}, and its parent {of[parent][at]} there"
+    if at is not None:
+        of_parent = of.get(parent_path(claim.path, at), [])
+        if len(of_parent) > at and abs(of_parent[at] - (claim.branch_entropy or 0.0)) > _ROUNDED:
+            yield f"has branch_entropy={claim.branch_entropy}, and its parent {of_parent[at]} there"
     if claim.mean_entropy is not None and (
-        len(own) != decoded or not abs(math.fsum(whole) / len(whole) - claim.mean_entropy) <= _ROUNDED
+        len(whole) != claim.num_tokens or not abs(math.fsum(whole) / len(whole) - claim.mean_entropy) <= _ROUNDED
     ):
         yield f"has mean_entropy={claim.mean_entropy}, which is not that of its entropies"
 

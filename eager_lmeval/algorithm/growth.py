@@ -132,22 +132,16 @@ class Growth:
         """How many strata a sequence would be dealt over if it opened now; 0 if it cannot open."""
         return strata_of(sequence, self._splits) if self._splits else 0
 
-    def may_branch(self, sequence: Sequence) -> bool:
-        """Whether a sequence may still branch; where it may not, its tokens can come without readouts (`extend`)."""
-        if self._gate is not None:
-            return not self._gate.over(len(self.sequences))
-        return self.strata(sequence) > 0
+    def opens_at(self, sequence: Sequence) -> float:
+        """The entropy in nats from which a sequence that is not in `lockstep` is dealt over strata; infinite where it
+        is not. Below, its tokens may come without readouts (`extend`)."""
+        return self._splits.threshold if self._splits and self.strata(sequence) else math.inf
 
     def questions(self, readouts: Seq[Readout], active: Seq[Sequence]) -> list[int]:
-        """Places whose readout lacks what its sequence's next step depends on; for engines that read off less at once.
+        """Places whose readout lacks how a fork splits its weight, as ``shares_unsure`` says, and whose sequence forks.
 
-        The strata of a sequence that opens; or how a fork splits its weight, where ``shares_unsure`` says that it is
-        not known. To be asked before `advance`, with the same arguments.
+        For engines that read off less at once; to be asked before `advance`, with the same arguments.
         """
-        if self._splits is not None:
-            threshold = self._splits.threshold
-            pairs = enumerate(zip(readouts, active, strict=True))
-            return [place for place, (read, of) in pairs if read.entropy >= threshold and self.strata(of)]
         if self._gate is None or not any(readout.shares_unsure for readout in readouts):
             return []
         forking = self._gate.passing(self._candidates(readouts, active), len(self.sequences), len(active))
@@ -165,12 +159,14 @@ class Growth:
         forks, not_drawn = self._fork(readouts, active) if self._gate else self._split(readouts, active)
         for place, (sequence, readout) in enumerate(zip(active, readouts, strict=True)):
             token, logprob = not_drawn.get(place, (readout.token, readout.logprob))
+            at = len(sequence.tokens)
             sequence.tokens.append(token)
             sequence.logprob += logprob
-            sequence.entropies.append(readout.entropy)
             sequence.entropy_sum += readout.entropy
+            if at - sequence.decoded_from > len(sequence.entropies):
+                continue  # entropies are known of the first positions alone
+            sequence.entropies.append(readout.entropy)
             if readout.entropy >= UNCERTAIN_NATS:
-                at = len(sequence.tokens) - 1
                 sequence.likeliest.append((at, round(readout.p_first, 3), round(readout.p_second, 3)))
         self.sequences.extend(fork.child for fork in forks)
         for sequence in (*active, *(fork.child for fork in forks)):

@@ -61,8 +61,8 @@ class Sequence:
     thought_ended: bool = False
     entropies: list[float] = field(default_factory=list)
     """Top-K entropy in nats at each position it decoded itself: a root's from index 0 on, a child's from the one after
-    its fork, whose own entropy is ``branch_entropy`` and stands in its parent's list. Positions that came without one
-    (`Growth.extend`) are the last."""
+    its fork, whose own entropy is ``branch_entropy`` and stands in its parent's list. It ends before the first position
+    that came without one (`Growth.extend`)."""
     likeliest: list[tuple[int, float, float]] = field(default_factory=list)
     """Of those positions the uncertain ones (`UNCERTAIN_NATS`): the index, and the probabilities of the two most likely
     tokens (SPEC 4), to three digits."""
@@ -76,6 +76,11 @@ class Sequence:
     def own_from(self) -> int:
         """Index of the first token that it shares with no older sequence."""
         return self.branch_at or 0
+
+    @property
+    def decoded_from(self) -> int:
+        """Index of the first position whose entropy is in its own list."""
+        return 0 if self.branch_at is None else self.branch_at + 1
 
     @property
     def own_tokens(self) -> int:

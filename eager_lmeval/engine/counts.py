@@ -49,6 +49,8 @@ class EngineCounts(_Counts):
     parked: int = 0
     wasted_tokens: int = 0
     """Decoded ahead of what was decided, and thrown away: on vLLM, and of roots that ran ahead in their race."""
+    recomputed_tokens: int = 0
+    """Computed again because memory was too small for all sequences: on vLLM."""
     out_of_memory: int = 0
     rows_used: int = 0
     rows_offered: int = 0
@@ -74,6 +76,7 @@ class EngineCounts(_Counts):
             "prefill_tokens": self.prefill_tokens,
             "parked_growths": self.parked,
             "wasted_tokens": self.wasted_tokens,
+            "recomputed_tokens": self.recomputed_tokens,
             "out_of_memory": self.out_of_memory,
             "rows_in_use": self.rows_used / self.rows_offered if self.rows_offered else None,
             "rows_in_use_while_prompts_wait": (

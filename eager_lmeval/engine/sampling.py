@@ -24,9 +24,8 @@ from transformers import (
 
 from eager_lmeval.algorithm.readout import Readout, Stratum
 from eager_lmeval.engine.truncation import cut
-from eager_lmeval.engine.unsorted import cut_unsorted
 
-__all__ = ["Sampling", "draw", "passes", "read", "top_k_entropy"]
+__all__ = ["Sampling", "read", "top_k_entropy"]
 
 CANDIDATES = (64, 2048)
 """How many of a row's logits are looked at before all are."""
@@ -36,10 +35,6 @@ PART = 1 << 17
 
 HOST = "cpu"
 """The type of device that may be asked for values between two operations; others are not waited for."""
-
-DEVICE_PART = 1 << 25
-"""Logits that a GPU draws from at once, some 200 rows of a large vocabulary: what it needs besides is some thirty bytes
-for each of them, and with fewer the start of kernels would cost more than their work."""
 
 GROUP = 8
 """Logits that stand for one in the search for the largest."""
@@ -101,7 +96,7 @@ def read(
     """
     logits = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
     draws = torch.cat([uniforms[:, None], _strata(uniforms, strata)], dim=-1)  # (rows, draws)
-    table = _table(logits, draws, sampling, CANDIDATES).cpu().numpy()
+    table = read_table(logits, draws, sampling, CANDIDATES).cpu().numpy()
     of_draws = table[:, FIELDS:].reshape(len(table), 2, -1)  # (rows, tokens and log-probabilities, draws)
     readouts = []
     for place, row in enumerate(table[:, :FIELDS].tolist()):
@@ -111,37 +106,12 @@ def read(
     return readouts
 
 
-def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
-    """The tokens that `read` would say were drawn, and nothing else; on a GPU without waiting for it.
-
-    (rows, vocab), (rows,) float64 in [0, 1) -> (rows,)
-    """
-    cuts = sampling.cuts()
-    if cuts and logits.device.type == HOST:
-        return _table(logits.float(), uniforms[:, None], sampling, CANDIDATES)[:, FIELDS].long()
-    part = max(1, DEVICE_PART // logits.shape[-1])
-    return torch.cat(
-        [
-            _draw_whole(logits[start : start + part].float(), uniforms[start : start + part, None], sampling, cuts)
-            for start in range(0, len(logits), part)
-        ]
-    )
-
-
-def _draw_whole(logits: Tensor, draws: Tensor, sampling: Sampling, cuts: LogitsProcessorList) -> Tensor:
-    divisor = sampling.divisor
-    if cuts:
-        logits, divisor = cut_unsorted(logits / divisor, cuts), 1.0
-    top = logits.amax(dim=-1, keepdim=True)
-    summed = _summed(logits, divisor, top, by_block=True)
-    return _draw_by_block(logits, divisor, top, summed, draws)[:, 0]
-
-
-def passes(logits: Tensor, tokens: Tensor, sampling: Sampling) -> Tensor:
-    """Whether each row's token passes top_k, top_p and min_p. (rows, vocab), (rows,) -> (rows,)"""
-    scores, cuts = logits.float() / sampling.divisor, sampling.cuts()
-    kept = cut(scores, None, cuts).scores if logits.device.type == HOST else cut_unsorted(scores, cuts)
-    return kept.gather(-1, tokens[:, None])[:, 0] > -torch.inf
+def entropies_of(largest: Tensor, sampling: Sampling) -> Tensor:
+    """NaN where the largest is no number or infinite. (rows, at least K), descending -> (rows,)"""
+    scores = largest[:, : sampling.entropy_top_k]
+    if sampling.entropy_of == "tempered":
+        scores = scores / sampling.divisor
+    return torch.where(largest[:, 0].isfinite(), top_k_entropy(scores), torch.nan)  # topk takes NaN for the largest
 
 
 def _strata(uniforms: Tensor, strata: NDArray[np.int64] | None) -> Tensor:
@@ -156,7 +126,7 @@ def _strata(uniforms: Tensor, strata: NDArray[np.int64] | None) -> Tensor:
     return (g + uniforms[:, None]) / f
 
 
-def _table(logits: Tensor, draws: Tensor, sampling: Sampling, numbers: Seq[int]) -> Tensor:
+def read_table(logits: Tensor, draws: Tensor, sampling: Sampling, numbers: Seq[int]) -> Tensor:
     """What `_columns` returns, with as few candidates as settle each row: ``numbers`` says how many to try."""
     least = max(3, sampling.entropy_top_k, (sampling.top_k or 0) + 1)
     numbers = [number for number in numbers if least <= number < logits.shape[-1]]
@@ -165,7 +135,7 @@ def _table(logits: Tensor, draws: Tensor, sampling: Sampling, numbers: Seq[int])
     table, settled = _columns(_candidates(logits, numbers[0]), logits, draws, sampling)
     if not settled.all():
         left = ~settled
-        table[left] = _table(logits[left], draws[left], sampling, numbers[1:])
+        table[left] = read_table(logits[left], draws[left], sampling, numbers[1:])
     return table
 
 
@@ -189,23 +159,23 @@ def _all_of(logits: Tensor, sampling: Sampling) -> _Looked:
 
 
 def _candidates(logits: Tensor, number: int) -> _Looked:
-    largest, places = _largest(logits, number)
+    largest, places = largest_of(logits, number)
     ids, order = places.sort(dim=-1)
     return _Looked(largest, ids, largest.gather(-1, order), largest[:, -1])
 
 
-def _largest(logits: Tensor, number: int) -> tuple[Tensor, Tensor]:
+def largest_of(logits: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """What ``topk`` returns, values and places. (rows, vocab) -> (rows, number) each
 
     On a CPU ``topk`` takes a row entry by entry, while maxima of groups are found many at once; and the largest logits
     are in the groups with the largest maxima.
     """
     groups, others = divmod(logits.shape[-1], GROUP)
-    if logits.is_cuda or groups < 2 * number:
+    if logits.device.type != HOST or groups < 2 * number:
         values, places = logits.topk(number, dim=-1)
         return values, places
     maxima = logits[:, : GROUP * groups].reshape(len(logits), GROUP, groups).amax(dim=1)  # (rows, groups)
-    best = _largest(maxima, number)[1]
+    best = largest_of(maxima, number)[1]
     places = (best[:, :, None] + groups * torch.arange(GROUP)).flatten(1)  # (rows, number * GROUP)
     if others:
         rest = torch.arange(GROUP * groups, logits.shape[-1])
@@ -236,29 +206,25 @@ def _columns(looked: _Looked, logits: Tensor, draws: Tensor, sampling: Sampling)
     settled = torch.ones_like(likely[:, 0], dtype=torch.bool) if floor is None else largest[:, 1] > floor
     divisor = sampling.divisor
 
-    entropy_logits = largest[:, : sampling.entropy_top_k]
-    if sampling.entropy_of == "tempered":
-        entropy_logits = entropy_logits / divisor
-    entropy = top_k_entropy(entropy_logits)
-    entropy = torch.where(largest[:, 0].isfinite(), entropy, torch.nan)  # topk takes NaN for the largest value
+    entropy = entropies_of(largest, sampling)
 
     first = likely[:, :1]
     cuts = sampling.cuts()
     by_block = not cuts and floor is not None
-    raw = tempered = _summed(logits, 1.0, largest[:, :1], by_block and divisor == 1)
+    raw = tempered = sum_rows(logits, 1.0, largest[:, :1], by_block and divisor == 1)
     if divisor != 1 and (by_block or (floor is not None and isinstance(cuts[0], TopPLogitsWarper))):
-        tempered = _summed(logits, divisor, largest[:, :1], by_block)
+        tempered = sum_rows(logits, divisor, largest[:, :1], by_block)
     if cuts or floor is None:
         whole = None if floor is None else (floor / divisor, tempered.likeliest)
         passed = cut(seen / divisor, whole, cuts)
         settled &= passed.settled
         probabilities = torch.softmax(passed.scores, dim=-1)
         p_likely = probabilities.gather(-1, places)
-        tokens = ids.gather(-1, _draw(probabilities.cumsum(dim=-1, dtype=torch.float64), draws))
+        tokens = ids.gather(-1, draw_first_above(probabilities.cumsum(dim=-1, dtype=torch.float64), draws))
     else:
         top = largest[:, :1]
         p_likely = ((logits.gather(-1, likely) - top) / divisor).exp() * tempered.likeliest
-        tokens = _draw_by_block(logits, divisor, top, tempered, draws)
+        tokens = draw_by_block(logits, divisor, top, tempered, draws)
     if sampling.temperature == 0:
         tokens[:, :1] = first
 
@@ -277,7 +243,7 @@ class _Summed(NamedTuple):
     """(rows, blocks) the probability of each `BLOCK` tokens, those that are left over last; None if not asked for."""
 
 
-def _summed(logits: Tensor, divisor: float, top: Tensor, by_block: bool) -> _Summed:
+def sum_rows(logits: Tensor, divisor: float, top: Tensor, by_block: bool) -> _Summed:
     """Of logits (rows, vocab) divided by ``divisor``, part by part. ``top`` (rows, 1) is the largest of each row.
 
     Exponentials are made and added up while they are in the cache, and never divided by their sum as a softmax does.
@@ -299,7 +265,7 @@ def _summed(logits: Tensor, divisor: float, top: Tensor, by_block: bool) -> _Sum
     return _Summed(1 / totals, None if blocks is None else blocks / totals)
 
 
-def _draw(cumulative: Tensor, draws: Tensor) -> Tensor:
+def draw_first_above(cumulative: Tensor, draws: Tensor) -> Tensor:
     """The first place whose cumulative probability exceeds each draw. (rows, n) float64, (rows, draws) -> (rows, draws)
 
     The draws are shares of the whole: the sum of float32 probabilities is not exactly 1.
@@ -307,8 +273,8 @@ def _draw(cumulative: Tensor, draws: Tensor) -> Tensor:
     return _place(cumulative, draws * cumulative[:, -1:])
 
 
-def _draw_by_block(logits: Tensor, divisor: float, top: Tensor, summed: _Summed, draws: Tensor) -> Tensor:
-    """As `_draw`, over whole rows: the block first, then the token in it. ``top`` (rows, 1) is the largest logit."""
+def draw_by_block(logits: Tensor, divisor: float, top: Tensor, summed: _Summed, draws: Tensor) -> Tensor:
+    """As `draw_first_above`, over whole rows: the block first, then the token in it. ``top`` (rows, 1): the largest."""
     assert summed.blocks is not None
     vocab = logits.shape[-1]
     by_block = summed.blocks.cumsum(dim=-1, dtype=torch.float64)  # (rows, blocks)

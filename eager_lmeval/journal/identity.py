@@ -30,6 +30,7 @@ IRRELEVANT = frozenset(
         *("distributed_executor_backend", "enable_chunked_prefill", "enable_prefix_caching", "enforce_eager"),
         *("gpu_memory_utilization", "kv_cache_memory_bytes", "max_logprobs", "max_lora_rank"),
         *("max_num_batched_tokens", "max_num_seqs", "pipeline_parallel_size", "tensor_parallel_size"),
+        *("enable_sleep_mode", "num_gpu_blocks_override", "scheduling_policy"),
         # how a prompt becomes token ids and how many may follow, which stand in its key
         *("add_bos_token", "chat_template_args", "enable_thinking", "max_length", "max_model_len", "prefix_token_id"),
         *("truncation", "truncation_side"),

@@ -24,6 +24,7 @@ REFUSED = {
     "speculative_config": "drafted tokens would be drawn by other rules than those that make results reproducible",
     "enable_batch_sharded_sampling": "it draws where the processor that makes results reproducible does not run",
     "logits_processors": "eager-vllm draws from the model's own logits",
+    "disable_log_stats": "from them eager-vllm knows which tokens were computed again",
 }
 """Arguments of vLLM that cannot be served, and why."""
 
@@ -64,11 +65,13 @@ def arguments_for(
     if arguments.get("enable_prefix_caching", True) is False:
         log.warning("enable_prefix_caching=False: every fork computes its whole prefix again")
     most = int(options.get("entropy_top_k", 20))
-    own: dict[str, Any] = {"max_logprobs": max(20, most), "max_num_seqs": SEQUENCES}
+    own: dict[str, Any] = {"max_logprobs": max(20, most), "max_num_seqs": SEQUENCES, "scheduling_policy": "priority"}
     if on_cpu:
         own["block_size"] = CPU_BLOCK
     return (
-        own | {name: value for name, value in arguments.items() if name not in REFUSED} | {"logits_processors": [NAME]}
+        own
+        | {name: value for name, value in arguments.items() if name not in REFUSED}
+        | {"logits_processors": [NAME], "disable_log_stats": False}
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 
-import pytest
 from scripted import NumberTokenizer
 
 from eager_lmeval.algorithm.branching import SplitSettings
@@ -61,38 +60,47 @@ def test_a_record_is_plain_json_where_sums_are_unknown() -> None:
     json.dumps(sequence, allow_nan=False)
 
 
-def test_a_sequence_may_branch_until_its_prompts_gate_is_over() -> None:
+def test_a_growth_is_closed_once_its_gate_is_over() -> None:
     growth = gated(cap=2)
     root = growth.start_root()
-    assert growth.may_branch(root)
-    assert not growth.closed
     growth.advance([readout(7, entropy=0.5)], [root])
-    assert growth.may_branch(root)
+    assert not growth.closed
     growth.advance([readout(7, entropy=1.5)], [root])
     assert len(growth.sequences) == 2
     assert growth.closed
-    assert not any(map(growth.may_branch, growth.sequences))
+    assert [growth.opens_at(sequence) for sequence in growth.sequences] == [math.inf, math.inf]
 
 
 def test_a_sequence_may_split_while_it_has_copies() -> None:
     growth = grown(Run(prompt(), copies=2, branching=SplitSettings(threshold=1.0, seed=1)))
     root = growth.start_root()
-    assert growth.may_branch(root)
+    assert growth.opens_at(root) == 1.0
     strata = (Stratum(6, -1.0), Stratum(8, -2.0))
     growth.advance([readout(6, entropy=2.0)._replace(strata=strata)], [root])
     assert sorted(sequence.tokens for sequence in growth.sequences) == [[6], [8]]
-    assert not any(map(growth.may_branch, growth.sequences))
+    assert [growth.opens_at(sequence) for sequence in growth.sequences] == [math.inf, math.inf]
 
 
 def test_independent_roots_never_branch() -> None:
     growth = grown(Run(prompt(), roots=2))
-    assert not growth.may_branch(growth.start_root())
+    assert growth.opens_at(growth.start_root()) == math.inf
 
 
-@pytest.mark.parametrize(("entropy", "asked"), [(0.9, []), (1.0, [0])])
-def test_strata_are_asked_for_where_a_sequence_opens(entropy: float, asked: list[int]) -> None:
-    growth = grown(Run(prompt(), copies=3, branching=SplitSettings(threshold=1.0, seed=1)))
-    assert growth.questions([readout(7, entropy)], [growth.start_root()]) == asked
+def test_what_is_read_after_a_gap_is_no_entropy_of_the_list() -> None:
+    growth = grown(Run(prompt(max_new_tokens=5), copies=2, branching=SplitSettings(threshold=1.0, seed=1)))
+    root = growth.start_root()
+    growth.advance([readout(7, entropy=0.5)], [root])
+    growth.extend(root, [6])
+    strata = (Stratum(6, -1.0), Stratum(8, -2.0))
+    growth.advance([readout(6, entropy=2.0)._replace(strata=strata)], [root])
+    child = growth.sequences[1]
+    growth.advance([readout(7, entropy=0.25)], [child])
+    assert (root.entropies, [at for at, *_ in root.likeliest]) == ([0.5], [0])
+    assert (child.branch_entropy, child.entropies, [at for at, *_ in child.likeliest]) == (2.0, [0.25], [3])
+    assert all(math.isnan(sequence.logprob) and math.isnan(sequence.entropy_sum) for sequence in growth.sequences)
+    growth.extend(root, [4, 5])
+    growth.extend(child, [4])
+    Tree(prompt(), growth.sequences).check_integrity()
 
 
 def test_how_a_weight_splits_is_asked_for_where_a_fork_may_come_and_it_is_not_known() -> None:

@@ -17,7 +17,8 @@ from transformers import GenerationConfig, GenerationMixin
 
 from eager_lmeval.algorithm.readout import Readout
 from eager_lmeval.algorithm.streams import stream_key, uniforms
-from eager_lmeval.engine.sampling import Sampling, draw, passes, read
+from eager_lmeval.engine.drawing import draw, passes
+from eager_lmeval.engine.sampling import Sampling, read
 
 LOGIT = st.floats(-30, 30, width=32)
 ROWS = st.lists(st.lists(LOGIT, min_size=7, max_size=7), min_size=1, max_size=5)

@@ -1,94 +1,44 @@
 """The loop over vLLM: which requests stand for which sequences, and what becomes of the tokens that they report.
 
-A sequence that may still branch has a request that reports log-probabilities token by token, and runs ahead of what is
-decided; one that may not has a request that reports at its end. What is decided depends on a prompt's own tokens alone:
+What is decided depends on a prompt's own tokens alone:
 
-    behind a gate (`top2`)  token t of a prompt is decided once all its unfinished sequences have reported it. Who forks
-                            takes its most likely token, which its request may have drawn anyway; otherwise that
-                            request is aborted and another goes on from the new prefix. A child has one of its own.
-    `systematic`            a sequence that opens is aborted, and one request a stratum asks for the stratum's token.
+    behind a gate (`top2`)  requests report log-probabilities token by token, and run ahead of what is decided: token t
+                            of a prompt is once all its unfinished sequences have reported it. Who forks takes its most
+                            likely token, which its request may have drawn anyway; otherwise that request is aborted
+                            and another goes on from the new prefix. A child has one of its own.
+    `systematic`            a request draws until the worker sees that its sequence may open, and ends with the signal.
+                            Then one request a stratum asks for the stratum's token, and nothing has run ahead.
     a race                  how many roots there are, and how much of each, is decided as they report, at intervals.
     neither                 nothing is decided.
+
+Where no log-probabilities are reported the worker gives the signal for logits without a distribution too, and the
+question that follows says so. The signal is a token that the model may draw: then a question finds that it did.
 
 Tokens that ran ahead and were thrown away are counted as wasted; they cost time and change nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
+import gc
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from eager_lmeval.algorithm.gate import GateSettings
 from eager_lmeval.algorithm.growth import Growth, Run, RunSource, Stopper
 from eager_lmeval.algorithm.readout import Readout, Stratum
-from eager_lmeval.algorithm.streams import stream_key
 from eager_lmeval.algorithm.tree import Sequence
 from eager_lmeval.engine.counts import EngineCounts
 from eager_lmeval.engine.sampling import Sampling
-from eager_lmeval.engine.vllm.draws import DrawRequest
-from eager_lmeval.engine.vllm.reading import Reported, read_reported
-from eager_lmeval.engine.vllm.server import Answer, Server
+from eager_lmeval.engine.vllm.requests import Ahead, Requests, Stream, Tenant
+from eager_lmeval.engine.vllm.room import Room, most_sequences
+from eager_lmeval.engine.vllm.server import Server
 
 __all__ = ["Engine"]
-
-REPORTS = 1024
-LONGEST_INTERVAL = 16
-
-
-def report_interval(most: int) -> int:
-    """Tokens between two reports of a root in a race, which has at most so many.
-
-    What is decided comes late by up to an interval, and is paid for in wasted tokens: on short answers that costs more
-    than reports do (benchmarks/vllm.md).
-    """
-    return max(1, min(LONGEST_INTERVAL, most // REPORTS))
-
-
-class Ahead(NamedTuple):
-    """A token that a request has reported and nothing has decided yet."""
-
-    drawn: int
-    readout: Readout | None
-    """None where no log-probabilities were asked for."""
-
-
-@dataclass(eq=False)
-class Stream:
-    """The request that decodes a sequence."""
-
-    tenant: Tenant
-    sequence: Sequence
-    request: str
-    reads: bool
-    """Whether it reports log-probabilities."""
-    ahead: deque[Ahead] = field(default_factory=deque)
-    ended: bool = False
-    """Whether vLLM has finished it."""
-    asked: int = 0
-    """Questions about its next token that are not answered yet."""
-    answers: dict[int, Stratum] = field(default_factory=dict)
-    reported: int = 0
-    """The step in which it did so last, or was asked for."""
-    halted: bool = False
-    """Whether it was ended because its sequence splits."""
-
-
-@dataclass(eq=False)
-class Tenant:
-    """A growth in the engine, and the requests of its unfinished sequences in order of creation."""
-
-    growth: Growth
-    streams: dict[int, Stream] = field(default_factory=dict)
-    """By the sequence's identity."""
 
 
 class Engine:
     """Grows trees for one pool at a time: `run` takes runs from a source until it is empty.
 
-    ``reads_all``: log-probabilities are wanted of all tokens, though nothing can branch there.
+    ``reads_all``: log-probabilities are wanted of all tokens behind a gate, though it may have closed.
     """
 
     def __init__(
@@ -104,17 +54,12 @@ class Engine:
         self.stats = EngineCounts(limit)
         self.limit = limit
         """Sequences that are decoded at once, but for the strata of a systematic split."""
-        self._server = server
+        self._requests = Requests(server, sampling, seed, self.stats, reads_all)
+        self._room = Room(limit, server.tokens)
         self._stopper = stopper
-        self._sampling = sampling
-        self._seed = seed
         self._on_step = on_step
-        self._reads_all = reads_all
         self._tenants: list[Tenant] = []
-        self._streams: dict[str, Stream] = {}
-        """By request."""
-        self._questions: dict[str, tuple[Stream, int]] = {}
-        """Whose next token a one-token request is about, and which question about it."""
+        self._admitted = 0
         self._next: deque[Run] = deque()
         """Runs that were taken and wait for room."""
         self._source_empty = False
@@ -123,17 +68,21 @@ class Engine:
     def run(self, source: RunSource) -> None:
         """Works until the source is empty and everything it gave has finished."""
         self._source, self._source_empty = source, False
+        gc.freeze()  # what is there already outlives this, and is not to be searched for garbage again and again
         try:
             self._admit()
             while self._tenants:
                 self._step()
                 self._admit()
         finally:
-            self._abandon()
+            self._tenants = []
+            self._next.clear()
+            self._requests.abandon()
+            gc.unfreeze()
 
     def _step(self) -> None:
-        touched = self._take(self._server.step())
-        self.stats.count(len(self._streams), self.limit, self.waiting)
+        touched = self._requests.step()
+        self.stats.count(self.in_use, self.limit, self.waiting)
         for tenant in touched:
             self._grow(tenant)
         self._on_step(self)
@@ -141,7 +90,7 @@ class Engine:
     @property
     def in_use(self) -> int:
         """Sequences that are being decoded."""
-        return len(self._streams)
+        return len(self._requests)
 
     @property
     def growths(self) -> list[Growth]:
@@ -158,23 +107,23 @@ class Engine:
 
     def _admit(self) -> None:
         """Starts roots, of prompts that have begun first, while there is room for all that they may become."""
-        used = sum(self._reserved(tenant) for tenant in self._tenants)
+        if not self.waiting:
+            return
+        room = self._room
+        room.look(self._tenants, self.stats.steps)
         for tenant in self._tenants:
-            while tenant.growth.waiting_roots and used < self.limit:
+            while tenant.growth.waiting_roots and (room.take(1) or not tenant.streams):
                 self._start_root(tenant)
-                used += 1
         while (run := self._upcoming()) is not None:
-            growth = run.begin(self._stopper)
-            tenant = Tenant(growth)
-            needed = max(1, self._reserved(tenant))
-            if used + needed > self.limit and self._tenants:
+            if not room.take(most_sequences(run), len(run.prompt.token_ids)) and self._tenants:
                 return
             self._next.popleft()
+            tenant = Tenant(run.begin(self._stopper), self._admitted)
+            self._admitted += 1
             self._tenants.append(tenant)
-            while growth.waiting_roots and (used < self.limit or not tenant.streams):
+            while tenant.growth.waiting_roots and (not tenant.streams or room.take(1)):
                 self._start_root(tenant)
-                used += needed
-            if growth.done:  # a race whose roots were all known
+            if tenant.growth.done:  # a race whose roots were all known
                 self._finish(tenant)
 
     def _upcoming(self) -> Run | None:
@@ -186,203 +135,113 @@ class Engine:
                 self._next.append(run)
         return self._next[0] if self._next else None
 
-    def _reserved(self, tenant: Tenant) -> int:
-        """Places that a prompt's sequences take, behind an open gate those of all that it may have."""
-        growth = tenant.growth
-        branching = growth.run.branching
-        if isinstance(branching, GateSettings) and not growth.closed:
-            return max(branching.cap, len(tenant.streams))
-        return len(tenant.streams)
-
     def _start_root(self, tenant: Tenant) -> None:
         root = tenant.growth.start_root()
         self.stats.roots += 1
-        self._issue(tenant, root)
-
-    # Requests.
-
-    def _issue(self, tenant: Tenant, sequence: Sequence) -> None:
-        """A request that decodes what comes after a sequence's tokens."""
-        prompt = tenant.growth.run.prompt
-        reads = self._reads(tenant.growth, sequence)
-        request = self._server.decode(
-            [*prompt.token_ids, *sequence.tokens],
-            stream_key(self._seed, prompt.task, prompt.context, sequence.path),
-            len(prompt.token_ids),
-            prompt.max_new_tokens - len(sequence.tokens),
-            reads,
-            report_interval(prompt.max_new_tokens) if tenant.growth.races else None,
-        )
-        stream = Stream(tenant, sequence, request, reads, reported=self.stats.steps)
-        self._streams[request] = tenant.streams[id(sequence)] = stream
-
-    def _reads(self, growth: Growth, sequence: Sequence) -> bool:
-        return self._reads_all or growth.may_branch(sequence)
-
-    def _drop(self, stream: Stream) -> None:
-        """A request is no longer wanted; what it decoded beyond the decided tokens is wasted, reported or not."""
-        self.stats.wasted_tokens += len(stream.ahead)
-        if stream.tenant.growth.races and not stream.ended:
-            self.stats.wasted_tokens += self.stats.steps - stream.reported
-        del stream.tenant.streams[id(stream.sequence)]
-        if self._streams.pop(stream.request, None) is not None and not stream.ended:
-            self._server.abort([stream.request])
-
-    def _ask(self, stream: Stream, readout: Readout) -> None:
-        """Asks what the log-probabilities do not say of a sequence's next token, before it is decided."""
-        growth, sequence = stream.tenant.growth, stream.sequence
-        prompt = growth.run.prompt
-        key = stream_key(self._seed, prompt.task, prompt.context, sequence.path)
-        order = DrawRequest(key, len(prompt.token_ids), self._sampling)
-        if growth.lockstep:
-            orders = [replace(order, asked=readout.second)]
-        else:
-            self._halt(stream)
-            strata = growth.strata(sequence)
-            orders = [replace(order, stratum=number, strata=strata) for number in range(strata)]
-        for number, of_question in enumerate(orders):
-            request = self._server.ask([*prompt.token_ids, *sequence.tokens], of_question)
-            self._questions[request] = (stream, number)
-        stream.asked = len(orders)
-
-    def _halt(self, stream: Stream) -> None:
-        """Ends the request of a sequence that is about to split: hardly ever would it go on from what it drew."""
-        while len(stream.ahead) > 1:
-            stream.ahead.pop()
-            self.stats.wasted_tokens += 1
-        del self._streams[stream.request]
-        if not stream.ended:
-            self._server.abort([stream.request])
-        stream.ended = stream.halted = True
-
-    def _abandon(self) -> None:
-        """Leaves vLLM without requests of ours, however a run has ended."""
-        left = [request for request, stream in self._streams.items() if not stream.ended] + list(self._questions)
-        self._tenants, self._streams, self._questions = [], {}, {}
-        self._next.clear()
-        if left:
-            with contextlib.suppress(Exception):  # an engine that has died has none; what ended the run says so
-                self._server.abort(left)
+        self._requests.issue(tenant, root)
 
     # What came back.
 
-    def _take(self, answers: list[Answer]) -> list[Tenant]:
-        """Puts what was reported where it belongs; returns the growths that it concerns."""
-        touched: dict[int, Tenant] = {}
-        reported: list[Reported] = []
-        reading: list[tuple[Stream, int]] = []
-        for answer in answers:
-            if (question := self._questions.pop(answer.request, None)) is not None:
-                stream, number = question
-                stream.answers[number] = Stratum(answer.tokens[0], answer.logprobs[0].logprobs[0])
-                stream.asked -= 1
-            elif (found := self._streams.get(answer.request)) is not None:
-                stream = found
-                stream.ended = answer.ended
-                stream.reported = self.stats.steps
-                if stream.reads:
-                    reported += answer.logprobs
-                    reading += [(stream, token) for token in answer.tokens]
-                else:
-                    stream.ahead.extend(Ahead(token, None) for token in answer.tokens)
-            else:
-                continue  # aborted in the meantime
-            stream.tenant.growth.prefill_tokens += answer.prefilled
-            self.stats.prefill_tokens += answer.prefilled
-            touched[id(stream.tenant)] = stream.tenant
-        if reported:
-            readouts = read_reported(reported, self._sampling, self._server.vocabulary)
-            for (stream, drawn), readout in zip(reading, readouts, strict=True):
-                stream.ahead.append(Ahead(drawn, readout))
-        return list(touched.values())
-
     def _grow(self, tenant: Tenant) -> None:
         """Decides all that can be decided of a growth."""
-        growth = tenant.growth
         while ready := self._ready(tenant):
-            before = len(growth.sequences)
             taken = [stream.ahead.popleft() for stream in ready]
-            readouts = [self._answered(stream, self._known(ahead)) for stream, ahead in zip(ready, taken, strict=True)]
-            growth.advance(readouts, [stream.sequence for stream in ready])
-            self.stats.forks += len(growth.sequences) - before
-            for stream, ahead in zip(ready, taken, strict=True):
-                if stream.halted or stream.sequence.tokens[-1] != ahead.drawn:
-                    self._drop(stream)
-            for sequence in (*(stream.sequence for stream in ready), *growth.sequences[before:]):
-                self._follow(tenant, sequence)
-        for stream in list(tenant.streams.values()):
+            readouts = [self._answered(*pair) for pair in zip(ready, taken, strict=True)]
+            self._advance(tenant, ready, readouts, [ahead.drawn for ahead in taken])
+        for stream in [stream for stream in tenant.streams.values() if not stream.reads]:
             self._run_out(stream)
         for stream in list(tenant.streams.values()):
             if stream.sequence.finish is not None:
-                self._drop(stream)  # it has ended, or was cut by what another one has reported
+                self._requests.drop(stream)  # it has ended, or was cut by what another one has reported
         for stream in tenant.streams.values():
-            if stream.ended and not stream.ahead:
+            if stream.ended and not stream.ahead and not stream.asked:
                 raise RuntimeError(
                     f"vLLM ended a request after {len(stream.sequence.tokens)} generated tokens, before the sequence's "
-                    f"end (sequence {list(stream.sequence.path)} of document {growth.run.prompt.doc_id}); its own log "
-                    f"says why"
+                    f"end (sequence {list(stream.sequence.path)} of document {tenant.growth.run.prompt.doc_id}); its "
+                    f"own log says why"
                 )
-        if growth.done:
+        if tenant.growth.done:
             self._finish(tenant)
 
+    def _advance(self, tenant: Tenant, streams: list[Stream], readouts: list[Readout], drawn: list[int | None]) -> None:
+        """A step of these streams' sequences; a request goes on where it has drawn what was decided."""
+        growth, before = tenant.growth, len(tenant.growth.sequences)
+        growth.advance(readouts, [stream.sequence for stream in streams])
+        children = growth.sequences[before:]
+        self.stats.forks += len(children)
+        for stream, token in zip(streams, drawn, strict=True):
+            if stream.sequence.tokens[-1] != token:
+                self._requests.drop(stream)
+        for sequence in (*(stream.sequence for stream in streams), *children):
+            self._follow(tenant, sequence)
+
     def _ready(self, tenant: Tenant) -> list[Stream]:
-        """The streams that take their next token now: all in lockstep, others as they come."""
-        growth = tenant.growth
-        reading = [stream for stream in tenant.streams.values() if stream.reads]
-        ready = [stream for stream in reading if stream.ahead and not stream.asked]
-        if not ready or (growth.lockstep and len(ready) < len(reading)):
+        """The streams that take their next token now: in lockstep, all or none."""
+        ready = tenant.reading
+        if not ready or not all(stream.ahead and not stream.asked for stream in ready):
             return []
-        readouts = [self._known(stream.ahead[0]) for stream in ready]
-        doubtful = growth.questions(readouts, [stream.sequence for stream in ready])
-        asking = {place for place in doubtful if not ready[place].answers}
+        readouts = [stream.ahead[0].readout for stream in ready]
+        doubtful = tenant.growth.questions(readouts, [stream.sequence for stream in ready])
+        asking = [place for place in doubtful if not ready[place].answers]
         for place in asking:
-            self._ask(ready[place], readouts[place])
-        if growth.lockstep and asking:
-            return []
-        return [stream for place, stream in enumerate(ready) if place not in asking]
+            self._requests.ask_whether_passes(ready[place], readouts[place].second)
+        return [] if asking else ready
 
     @staticmethod
-    def _known(ahead: Ahead) -> Readout:
-        assert ahead.readout is not None, "what reads has a readout of every token"
-        return ahead.readout
-
-    def _answered(self, stream: Stream, readout: Readout) -> Readout:
+    def _answered(stream: Stream, ahead: Ahead) -> Readout:
         """A readout with what was asked besides."""
         answers, stream.answers = stream.answers, {}
-        if not answers:
-            return readout
-        if stream.tenant.growth.lockstep:
-            passes = answers[0].token == readout.second
-            return readout if passes else readout._replace(p_first=1.0, p_second=0.0)
-        return readout._replace(strata=tuple(answers[number] for number in range(len(answers))))
+        if not answers or answers[0].ids[0] == ahead.readout.second:
+            return ahead.readout
+        return ahead.readout._replace(p_first=1.0, p_second=0.0)
 
     def _follow(self, tenant: Tenant, sequence: Sequence) -> None:
         """Sees to it that a sequence has the request that it needs now, or none if it has ended."""
         stream = tenant.streams.get(id(sequence))
-        if sequence.finish is not None:
-            if stream is not None:
-                self._drop(stream)
-        elif stream is None:
-            self._issue(tenant, sequence)
-        elif stream.reads and not self._reads(tenant.growth, sequence):
-            # What it has drawn already is drawn; its readouts are left out, for how many there are is chance.
-            tenant.growth.extend(sequence, [ahead.drawn for ahead in stream.ahead])
-            stream.ahead.clear()
-            self._drop(stream)
-            if sequence.finish is None:
-                self._issue(tenant, sequence)
+        if stream is not None and stream.reads and sequence.finish is None:
+            if not self._requests.reads(tenant):
+                # What it has drawn already is drawn; its readouts are left out, for how many there are is chance.
+                tenant.growth.extend(sequence, [ahead.drawn for ahead in stream.ahead])
+                stream.ahead.clear()
+            elif stream.ahead or not stream.ended:
+                return
+        if stream is not None:
+            self._requests.drop(stream)
+        if sequence.finish is None:
+            self._requests.issue(tenant, sequence)
 
     def _run_out(self, stream: Stream) -> None:
-        """Takes what a request has reported whose sequence branches no more."""
-        if stream.reads or not stream.ahead or stream.sequence.finish is not None:
+        """Takes what a request without log-probabilities has reported, and looks closer where it gave the signal."""
+        if stream.sequence.finish is not None:
             return
-        tokens = [stream.ahead.popleft().drawn for _ in range(len(stream.ahead))]
-        taken = stream.tenant.growth.extend(stream.sequence, tokens)
-        self.stats.wasted_tokens += len(tokens) - taken
+        if stream.answers and not stream.asked:
+            self._settle(stream)
+        elif stream.drawn:
+            signalled = self._requests.signalled(stream)
+            tokens = stream.drawn[:-1] if signalled else stream.drawn
+            stream.drawn = []
+            taken = stream.tenant.growth.extend(stream.sequence, tokens)
+            self.stats.wasted_tokens += len(tokens) - taken
+            if signalled and stream.sequence.finish is None:
+                self._requests.ask_strata(stream, max(1, stream.tenant.growth.strata(stream.sequence)))
+
+    def _settle(self, stream: Stream) -> None:
+        """A sequence at the signal takes its next token: what its strata drew if it opens, else its own draw."""
+        answers = [stream.answers[number] for number in range(len(stream.answers))]
+        stream.answers = {}
+        (readout,) = self._requests.read(answers[:1])
+        if len(answers) > 1:
+            if readout.entropy < stream.tenant.growth.opens_at(stream.sequence):  # the signal had been drawn
+                return self._requests.ask_strata(stream, 1)
+            strata = tuple(Stratum(answer.ids[0], answer.logprobs[0]) for answer in answers)
+            readout = readout._replace(strata=strata)
+        self._advance(stream.tenant, [stream], [readout], [None])
 
     def _finish(self, tenant: Tenant) -> None:
         assert not tenant.streams, "a finished growth has no requests"
         self._tenants.remove(tenant)
+        for sequence in tenant.growth.sequences:
+            self._room.count_ended(sequence)
         self.stats.wasted_tokens += tenant.growth.wasted_tokens
         follow_up = self._source.finished(tenant.growth)
         self._source_empty = False

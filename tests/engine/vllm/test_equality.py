@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence as Seq
 from typing import Any
 
 import pytest
+import torch
 from process_runs import problems
+from vllm.v1.sample.sampler import Sampler
 
 from eager_lmeval.algorithm.options import Options, resolve
-from eager_lmeval.algorithm.tree import Prompt, Tree
-from eager_lmeval.engine.vllm import loop
+from eager_lmeval.algorithm.tree import Prompt, Sequence, Tree
+from eager_lmeval.engine.vllm import requests
 from eager_lmeval.engine.vllm.loop import Engine
 from eager_lmeval.engine.vllm.server import Server
+from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.lm_vllm import EagerVLLM
 from eager_lmeval.pools.run import PoolResult, grow_pool
@@ -74,7 +79,7 @@ def correct(tree: Tree) -> bool:
     return any(sum(sequence.tokens) % 5 == 0 for sequence in tree.sequences)
 
 
-def classify(texts: Sequence[str | None]) -> list[int | None]:
+def classify(texts: Seq[str | None]) -> list[int | None]:
     """Stands for a verifier's classes; every fourth sequence or so has no answer."""
     return [None if text is None else len(text) % 4 or None for text in texts]
 
@@ -95,9 +100,19 @@ def expected(case: str, plain: EagerLM) -> PoolResult:
     return EXPECTED[case]
 
 
+def known_positions(tree: Tree, sequence: Sequence) -> int:
+    """How many of its first positions have an entropy, shared ones included."""
+    if sequence.branch_at is None:
+        return len(sequence.entropies)
+    (parent,) = (other for other in tree.sequences if other.path == sequence.parent)
+    shared = min(sequence.branch_at, known_positions(tree, parent))
+    return shared if shared < sequence.branch_at else shared + 1 + len(sequence.entropies)
+
+
 def assert_same(result: PoolResult, other: PoolResult) -> None:
     """Tokens and shape are equal; real numbers up to rounding, as far as vLLM was asked for them."""
     for tree, reference in zip(result.trees, other.trees, strict=True):
+        tree.check_integrity()
         assert len(tree.sequences) == len(reference.sequences)
         for sequence, twin in zip(tree.sequences, reference.sequences, strict=True):
             for name in ("path", "tokens", "finish", "branch_at", "copies", "text", "answer_at", "thought_ended"):
@@ -105,8 +120,9 @@ def assert_same(result: PoolResult, other: PoolResult) -> None:
             known = len(sequence.entropies)
             assert sequence.entropies == pytest.approx(twin.entropies[:known], abs=1e-5)
             assert sequence.branch_entropy == pytest.approx(twin.branch_entropy, abs=1e-5)
-            assert math.isnan(sequence.logprob) == (known < len(twin.entropies))
-            if known == len(twin.entropies):
+            whole = known_positions(tree, sequence) == len(sequence.tokens)
+            assert math.isnan(sequence.logprob) == (not whole)
+            if whole:
                 assert sequence.logprob == pytest.approx(twin.logprob, abs=1e-4)
                 assert sequence.entropy_sum == pytest.approx(twin.entropy_sum, abs=1e-4)
         assert tree.weights() == pytest.approx(reference.weights(), rel=1e-4, abs=1e-9)
@@ -132,7 +148,7 @@ def assert_nothing_is_left(engine: Engine, lm: EagerVLLM) -> None:
 def test_races_are_those_of_eager_where_requests_report_now_and_then(
     served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "report_interval", lambda most: 7)
+    monkeypatch.setattr(requests, "report_interval", lambda most: 7)
     options = resolve(CASES["consistency"])
     result, engine = grown(served, options, prompts(plain, options))
     assert_same(result, expected("consistency", plain))
@@ -144,12 +160,74 @@ def test_a_worker_is_asked_where_log_probabilities_do_not_tell_how_a_weight_spli
 ) -> None:
     asked = []
     ask = Server.ask
-    monkeypatch.setattr(Server, "ask", lambda self, prefix, order: asked.append(order) or ask(self, prefix, order))
+    monkeypatch.setattr(
+        Server,
+        "ask",
+        lambda self, prefix, order, *rest, **how: asked.append(order) or ask(self, prefix, order, *rest, **how),
+    )
     options = resolve(CASES["init, hot, top_p"])
     result, _ = grown(served, options, prompts(plain, options))
     assert asked
     assert all(order.asked >= 0 for order in asked)
     assert_same(result, expected("init, hot, top_p", plain))
+
+
+@pytest.mark.parametrize("case", ["parallel", "init, systematic", "consistency", "init"])
+def test_a_signal_that_the_model_draws_too_changes_nothing(
+    case: str, served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = Counter(token for tree in expected(case, plain).trees for of in tree.sequences for token in of.tokens)
+    (signal, _), *_ = common.most_common()
+    create = Server.__init__
+
+    def with_that_signal(self: Server, *args: Any) -> None:
+        create(self, *args)
+        self.signal = signal
+
+    monkeypatch.setattr(Server, "__init__", with_that_signal)
+    options = resolve(CASES[case])
+    result, engine = grown(served, options, prompts(plain, options))
+    assert_same(result, expected(case, plain))
+    assert_nothing_is_left(engine, served)
+
+
+@pytest.mark.parametrize("case", ["init", "adapt, reference", "init, hot, top_p"])
+def test_requests_that_read_may_be_short(
+    case: str, served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "LENGTH", 5)
+    options = resolve(CASES[case])
+    result, engine = grown(served, options, prompts(plain, options))
+    assert_same(result, expected(case, plain))
+    assert_nothing_is_left(engine, served)
+
+
+@pytest.mark.parametrize("case", ["init, systematic", "init, systematic at θ 0", "init, systematic, thinking"])
+def test_what_splits_runs_nowhere_ahead(case: str, served: EagerVLLM, plain: EagerLM) -> None:
+    options = resolve(CASES[case])
+    _, engine = grown(served, options, prompts(plain, options))
+    assert engine.stats.forks
+    assert engine.stats.wasted_tokens == 0
+
+
+@pytest.mark.parametrize("case", ["parallel", "parallel at temperature 0", "init", "init, systematic", "consistency"])
+def test_logits_that_are_no_numbers_name_the_document_whether_rows_are_read_or_not(
+    case: str, served: EagerVLLM, plain: EagerLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, steps = Sampler.forward, itertools.count()
+
+    def poisoned(self: Sampler, logits: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if next(steps) >= 6:
+            logits[0, 4] = math.nan
+        return sample(self, logits, *args, **kwargs)
+
+    monkeypatch.setattr(Sampler, "forward", poisoned)
+    options = resolve(CASES[case])
+    with pytest.raises(
+        UsageError, match=r"NaN logits for document \d+ of task 'demo' at generated position \d+ .*dtype"
+    ):
+        grown(served, options, prompts(plain, options))
+    assert not served.model.llm_engine.has_unfinished_requests()
 
 
 def test_the_cases_reach_what_they_are_for(plain: EagerLM) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from slow_race import tick_by_tick
 from eager_lmeval.algorithm.options import Options, resolve
 from eager_lmeval.algorithm.streams import uniforms
 from eager_lmeval.engine.sampling import Sampling, read
-from eager_lmeval.engine.vllm import loop
+from eager_lmeval.engine.vllm import loop, requests
+from eager_lmeval.engine.vllm.draws import DrawRequest
 from eager_lmeval.engine.vllm.server import Answer
 from eager_lmeval.pools.run import PoolResult, grow_pool
 
@@ -46,6 +48,9 @@ class ScriptedServer:
     waits for memory does."""
 
     vocabulary = 24
+    signal = -1
+    tokens = math.inf
+    recomputed_tokens = 0
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self.running: dict[str, Request] = {}
@@ -55,11 +60,11 @@ class ScriptedServer:
         self._number = 0
 
     def decode(
-        self, prefix: list[int], key: int, prompt_tokens: int, room: int, reads: bool, interval: int | None = None
+        self, prefix: list[int], order: DrawRequest, age: int, room: int, reads: bool, interval: int | None = None
     ) -> str:
         assert not reads, "a race reads no log-probabilities"
         self._number += 1
-        self.running[str(self._number)] = Request(list(prefix), key, prompt_tokens, room, interval or room)
+        self.running[str(self._number)] = Request(list(prefix), order.key, order.prompt_tokens, room, interval or room)
         return str(self._number)
 
     def abort(self, requests: list[str]) -> None:
@@ -124,7 +129,7 @@ def grow(options: Options, slots: int, seed: int) -> tuple[PoolResult, Any, Scri
 def test_races_are_those_of_the_rule_however_requests_report(
     seeds: range, interval: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "report_interval", lambda most: interval)
+    monkeypatch.setattr(requests, "report_interval", lambda most: interval)
     for seed in seeds:
         options = random_race(seed)
         whole = resolve(options.model_dump() | {"strategy": "parallel"})

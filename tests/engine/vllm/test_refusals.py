@@ -40,6 +40,7 @@ def one_line(error: UsageError) -> str:
         ({"speculative_config": {"method": "ngram"}}, "speculative_config=", "leave speculative_config out"),
         ({"enable_batch_sharded_sampling": True}, "enable_batch_sharded_sampling=True", "leave"),
         ({"logits_processors": ["a:B"]}, "logits_processors=", "leave"),
+        ({"disable_log_stats": True}, "disable_log_stats=True", "leave disable_log_stats out"),
         ({"logprobs_mode": "processed_logprobs"}, "logprobs_mode=processed_logprobs", "leave logprobs_mode out"),
         ({"data_parallel_size": 4}, "data_parallel_size=4", "torchrun --nproc-per-node 4"),
         ({"max_sequence": 4}, "unknown option 'max_sequence'", "did you mean 'max_sequences'?"),
@@ -105,6 +106,7 @@ def test_the_arguments_that_the_pages_show_are_vllms() -> None:
 
 def test_each_process_of_a_machine_has_its_own_gpus() -> None:
     assert [own_devices("4,5,6,7", rank, 2) for rank in (0, 1)] == ["4,5", "6,7"]
+    assert own_devices("6", 3, 1) == "6", "a launcher that shows each process its own GPU"
     with pytest.raises(UsageError, match="process 2 of this machine finds no GPUs of its own: 4 are visible"):
         own_devices("4,5,6,7", 2, 2)
 

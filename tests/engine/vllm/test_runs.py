@@ -17,9 +17,11 @@ from typing import Any
 import light_harness
 import psutil
 import pytest
+import torch
 from conftest import IN_PROCESS
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3MoeConfig
 
 from eager_lmeval import paths
 from eager_lmeval.lm import EagerLM
@@ -93,8 +95,12 @@ def journal_lines(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def expected() -> dict[int, list[tuple[Any, ...]]]:
+    return of_eager("demo")
+
+
+def of_eager(pretrained: str, **more: Any) -> dict[int, list[tuple[Any, ...]]]:
     """What `eager` grows."""
-    lm = EagerLM(pretrained="demo", dtype="float32", max_length=256, **OPTIONS)
+    lm = EagerLM(pretrained=pretrained, dtype="float32", max_length=256, **OPTIONS | more)
     manager = TaskManager(include_path=str(paths.tasks_dir()), include_defaults=False)
     given = dict(pair.split("=") for pair in GEN_KWARGS.split(","))
     arguments = {"tasks": ["eager_demo"], "task_manager": manager, "gen_kwargs": given, "limit": DOCS}
@@ -135,3 +141,33 @@ def test_several_processes_grow_the_same_trees_from_one_budget(
     (pool,) = results["config"]["eager"]["pools"]
     assert pool["processes"] == 2
     assert pool["ledger"]["spent"] == pool["ledger"]["granted"] > 0
+
+
+@pytest.mark.parametrize("branching", ["systematic", "top2"])
+def test_few_blocks_of_memory_change_no_tree_and_hold_nothing_up(tmp_path: Path, branching: str) -> None:
+    """60 blocks of 32 tokens have room for some 20 of 64 sequences at their end, so vLLM preempts."""
+    results = finish(tmp_path / "few", 1, max_num_seqs=64, num_gpu_blocks_override=60, branching=branching)
+    assert shapes(tmp_path / "few") == of_eager("demo", branching=branching)
+    (pool,) = results["config"]["eager"]["pools"]
+    assert 0 < pool["engine"]["recomputed_tokens"] < pool["tokens"]
+
+
+def test_a_mixture_of_experts_grows_the_trees_of_eager(tmp_path: Path) -> None:
+    folder = mixture_of_experts(tmp_path / "model")
+    finish(tmp_path / "out", 1, pretrained=folder)
+    assert shapes(tmp_path / "out") == of_eager(folder)
+
+
+def mixture_of_experts(folder: Path) -> str:
+    """A tiny random Qwen3-MoE in the demo model's vocabulary; the kernels of CPUs need heads of 32."""
+    tokenizer = AutoTokenizer.from_pretrained(str(paths.demo_model_dir()))
+    config = Qwen3MoeConfig(
+        **{"hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 64, "num_hidden_layers": 2},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "num_experts": 8},
+        **{"num_experts_per_tok": 2, "vocab_size": len(tokenizer), "max_position_embeddings": 512},
+        **{"eos_token_id": tokenizer.eos_token_id, "initializer_range": 0.2},
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
