@@ -21,7 +21,8 @@ from eager_lmeval.engine.vllm.server import Server
 from eager_lmeval.errors import UsageError
 from eager_lmeval.lm import EagerLM
 from eager_lmeval.lm_vllm import EagerVLLM
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 DOCS = 12
 

@@ -21,7 +21,8 @@ from eager_lmeval.engine.sampling import Sampling, read
 from eager_lmeval.engine.vllm import loop, requests
 from eager_lmeval.engine.vllm.draws import DrawRequest
 from eager_lmeval.engine.vllm.server import Answer
-from eager_lmeval.pools.run import PoolResult, grow_pool
+from eager_lmeval.pools.result import PoolResult
+from eager_lmeval.pools.run import grow_pool
 
 MODEL = PromptScript(eos_bias=1.0)
 
