@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eager_lmeval.errors import UsageError, near_name
+from eager_lmeval.runs.inspect_log import INSPECT, is_log, log_results, log_samples
 from eager_lmeval.runs.results import read_results
 from eager_lmeval.runs.samples import Sample, as_number, read_samples
 
@@ -42,6 +43,8 @@ _DATE = r"\d{4}-\d\d-\d\dT[\d.-]+"
 _NAME = re.compile(rf"(?P<kind>results|samples_(?P<task>.+?))(?P<again>_rescored)?_(?P<date>{_DATE})")
 _OWN_NAME = re.compile(rf"(?!samples_).+_(?P<date>{_DATE})")
 """What the harness makes of a file that ``--output_path`` names."""
+_LOG_NAME = re.compile(r".+\.eval|\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[+-]\d\d-\d\d_.+\.json")
+"""What Inspect calls its logs."""
 _DEEPEST = 3
 """Levels of folders searched below the given one: the harness makes one for the model, users more."""
 
@@ -168,7 +171,7 @@ def results_files(path: Path) -> list[Path]:
         if named := [file for file in path.parent.glob(f"{path.stem}_*.json") if _OWN_NAME.fullmatch(file.stem)]:
             return sorted(named, key=_age)  # --output_path named a file, and the harness put the date behind its name
         raise UsageError(f"{path} does not exist; give the --output_path of an lm_eval run, or a results_*.json in it")
-    patterns = ["*/" * depth + "*.json" for depth in range(_DEEPEST + 1)]
+    patterns = ["*/" * depth + f"*.{kind}" for depth in range(_DEEPEST + 1) for kind in ("json", "eval")]
     files = [file for pattern in patterns for file in path.glob(pattern) if _is_results(file)]
     if not files:
         raise UsageError(
@@ -179,7 +182,8 @@ def results_files(path: Path) -> list[Path]:
 
 
 def _is_results(file: Path) -> bool:
-    return file.name.startswith("results_") or _OWN_NAME.fullmatch(file.stem) is not None
+    named = (file.name.startswith("results_"), _OWN_NAME.fullmatch(file.stem), _LOG_NAME.fullmatch(file.name))
+    return any(named)
 
 
 def _age(file: Path) -> tuple[str, bool, str]:
@@ -201,6 +205,8 @@ def find_run(path: Path) -> tuple[Run, str | None]:
 
 def iter_samples(run: Run, task: str) -> Iterator[Sample]:
     """The samples of a task, one a document and filter; UsageError as for `read_samples`."""
+    if run.config.get("model") == INSPECT:
+        return log_samples(run.results_file)
     return read_samples(run.samples_file(task), run.documents(task))
 
 
@@ -223,5 +229,5 @@ def sample_metrics(sample: Sample, suffix: str = "") -> dict[str, float]:
 
 
 def read_run(path: Path) -> Run:
-    """A results file; UsageError where it is none, or was cut short."""
-    return Run(path, read_results(path))
+    """A results file, or a log of Inspect; UsageError where it is none, or was cut short."""
+    return Run(path, log_results(path) if is_log(path) else read_results(path))
