@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -206,3 +208,25 @@ def test_a_rank_whose_pulse_stops_is_missed_by_all(monkeypatch):
     gone = "rank 2 has not been heard of for 2 s: it was killed, or its machine is gone"
     assert watching == f"rank 1 ends: {gone}"
     assert other == f"rank 0 ends because another rank has failed: rank 1: {gone}"
+
+
+DELIVERS = """
+import sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from eager_lmeval.processes import ranks
+
+store, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+ranks.COLLECTIVE_TIMEOUT = timedelta(seconds=3)
+group = ranks.ProcessGroup()
+time.sleep(6 * rank)
+print(group.deliver([f"{rank} to 0", f"{rank} to 1"]))
+"""
+
+
+def test_a_delivery_waits_for_a_rank_that_is_slower_than_a_transfer_may_be(tmp_path):
+    command = [sys.executable, "-c", DELIVERS, tmp_path / "store"]
+    started = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
+    said = [process.communicate()[0] for process in started]
+    assert said == ["['0 to 0', '1 to 0']\n", "['0 to 1', '1 to 1']\n"]
