@@ -1,6 +1,7 @@
 """Logs of Inspect (`inspect_ai`), as `.eval` and as `.json`: each becomes what a run of the harness leaves behind.
 
-An epoch is a draw: a document's value is its mean over epochs. Needs no `inspect_ai`.
+An epoch is a draw: a document's value is its mean over epochs. Needs no `inspect_ai`; of its newer releases
+an `.eval` is packed by zstd, for which `zipfile_zstd` has to be there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import statistics
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -146,13 +148,16 @@ def _read(path: Path) -> tuple[_Header, list[_Sample]]:
         if path.suffix != ".eval":
             data = path.read_bytes()
             return _header(path, data), _SAMPLES.validate_python(from_json(data).get("samples") or [])
+        with suppress(ImportError):
+            import zipfile_zstd  # type: ignore[import-not-found]  # noqa: F401  # teaches zipfile zstd
         with zipfile.ZipFile(path) as archive:
             header = _header(path, archive.read("header.json"))
             names = [name for name in archive.namelist() if re.fullmatch(r"samples/[^/]+\.json", name)]
             samples = [_SAMPLE.validate_json(archive.read(name)) for name in names]
     except NotImplementedError as error:
         raise UsageError(
-            f"{path} is packed in a way that Python cannot read; `inspect log convert --to json`"
+            f"{path} is packed by zstd, as newer releases of Inspect do; pip install zipfile-zstd, or give its "
+            f"`inspect log convert --to json`"
         ) from error
     except UsageError:
         raise
