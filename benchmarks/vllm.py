@@ -168,12 +168,16 @@ def entropy(logprobs: list[float]) -> float:
 
 
 def random_model(folder: Path) -> str:
-    """A Qwen3 of about 25 million parameters in the demo model's vocabulary, with random weights."""
+    """A Qwen3 of about 25 million parameters with random weights.
+
+    Of its vocabulary the demo model's tokenizer knows the first tokens. It is larger because a random model draws all
+    alike: in one of 64 tokens it would draw the signal of `engine/vllm` all the time, which no trained model does.
+    """
     from transformers import AutoConfig, AutoTokenizer
 
     demo = str(paths.demo_model_dir())
     shape = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
-    config = AutoConfig.from_pretrained(demo, **shape, num_key_value_heads=8, head_dim=64)
+    config = AutoConfig.from_pretrained(demo, **shape, num_key_value_heads=8, head_dim=64, vocab_size=4096)
     if "layer_types" in config.to_dict():
         config.layer_types = ["full_attention"] * 8
     torch.manual_seed(0)
