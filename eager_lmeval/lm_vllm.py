@@ -77,6 +77,7 @@ class EagerVLLM(EagerModel, VLLM):
             super().__init__(folder, **arguments)
         torch.manual_seed(seed)  # vLLM in this process has set its own, and ours is what the harness was given
         decoding = ServedDecoding(self.model.llm_engine, self.tokenizer, self.lora_request)
+        decoding.devices = _engine_size(arguments)
         identity = self._model_identity(pretrained, identifying) if given.journal else {}
         self._eager = Generation(given, decoding, self._join_ranks(), identity, TokenTexts(self.tokenizer))
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 __all__ = [
     "Amount",
+    "add_price",
     "add_removed",
     "add_runs",
     "amount",
@@ -31,6 +32,16 @@ class Amount(NamedTuple):
     value: float
     """0.1 for ``10%``."""
     percent: bool
+
+
+def add_price(parser: argparse.ArgumentParser) -> None:
+    """An option that turns seconds of devices into money."""
+    parser.add_argument(
+        "--price-per-hour",
+        type=argument(number),
+        metavar="PRICE",
+        help="of a device (a GPU, or the machine where there is none): what each run cost, in the same unit",
+    )
 
 
 def amount(text: str) -> Amount:

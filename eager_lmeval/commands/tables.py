@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from eager_lmeval.commands.writing import console
 
-__all__ = ["Table", "latex_text", "markdown_cell", "shown_sampling"]
+__all__ = ["Table", "latex_text", "markdown_cell", "money", "shown_money", "shown_sampling"]
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"
@@ -86,6 +86,15 @@ class Table:
 def shown_sampling(half_width: float, is_bound: bool, number: Callable[[float], str]) -> str:
     """Half of an interval of these documents alone; ``≤`` where only a bound is known."""
     return "–" if math.isnan(half_width) else f"{'≤' if is_bound else '±'} {number(half_width)}"
+
+
+def money(device_seconds: float, price_per_hour: float) -> float:
+    return device_seconds / 3600 * price_per_hour
+
+
+def shown_money(device_seconds: float, price_per_hour: float) -> str:
+    """In the price's own unit."""
+    return "–" if math.isnan(device_seconds) else f"{money(device_seconds, price_per_hour):.3g}"
 
 
 def markdown_cell(text: str) -> str:

@@ -56,6 +56,9 @@ class Decoding(ABC):
     ``eos_ids`` are those of the model's generation configuration.
     """
 
+    devices = 1
+    """That an engine holds."""
+
     def __init__(self, tokenizer: Any, eos_ids: int | Iterable[int] | None) -> None:
         self._tokenizer = tokenizer
         self._eos_ids = list(eos_ids) if isinstance(eos_ids, Iterable) else [eos_ids]

@@ -159,7 +159,7 @@ class EagerModel(LM):
         responses, empty_votes = self._responses(len(requests), pools, voters, results)
         spent = ranks.gather(
             [
-                Spent(run.seconds, engine.stats, empty)
+                Spent(run.seconds, engine.stats, self._eager.decoding.devices, empty)
                 for run, engine, empty in zip(runs, engines, empty_votes, strict=True)
             ]
         )

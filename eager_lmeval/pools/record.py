@@ -18,6 +18,8 @@ class Spent(NamedTuple):
 
     seconds: float
     stats: EngineCounts
+    devices: int
+    """That its engine holds."""
     empty_votes: int
     """Its documents of which no sequence had an answer to vote for."""
 
@@ -46,6 +48,7 @@ def pool_record(
         "tokens_independent": totals.tokens_independent,
         "prefill_tokens": totals.prefill_tokens,
         "seconds": seconds,
+        "device_seconds": sum(spent.seconds * spent.devices for spent in ranks),
         "tokens_per_second": decoded / seconds if seconds else None,
         "processes": len(ranks),
         "journal": (

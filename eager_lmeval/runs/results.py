@@ -55,6 +55,8 @@ class _Pool(TypedDict):
     tokens: Count
     sequences: Count
     seconds: Annotated[Finite, Field(ge=0)]
+    device_seconds: NotRequired[Annotated[Finite, Field(ge=0)]]
+    processes: NotRequired[Count]
     tokens_per_second: NotRequired[Annotated[Finite, Field(ge=0)] | None]
 
 

@@ -119,6 +119,11 @@ class Run:
         numbers = {(name, variant): as_number(value) for (name, comma, variant), value in pairs if comma}
         return {key: number for key, number in numbers.items() if number is not None}
 
+    def device_seconds(self, task: str) -> float:
+        """Seconds that the task's pools held devices, of all devices together; NaN where that is not known."""
+        held = [pool.get("device_seconds", pool["seconds"] * pool.get("processes", 1)) for pool in self.pools(task)]
+        return math.fsum(held) if held else math.nan
+
     def value(self, task: str, metric: str) -> float:
         """An aggregate, under whichever filter the task has it first; NaN where it has none."""
         return next((value for (name, _), value in self.values(task).items() if name == metric), math.nan)

@@ -69,3 +69,17 @@ def test_a_table_of_few_documents_has_the_bound_where_these_do_not_tell() -> Non
     ]
     error = task._aggregate(table["pass_rate_stderr"], documents)
     assert task._aggregate(table["pass_rate_stderr_sampling"], documents) == error > 0
+
+
+def test_seconds_of_devices_are_shown_and_a_price_turns_them_into_money(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = drawn(tmp_path)
+    (file,) = folder.glob("*/results_*.json")
+    file.write_text(file.read_text().replace('"seconds": 1.0', '"seconds": 90.0, "device_seconds": 360.0'))
+    assert main(["leaderboard", str(folder), "--price-per-hour", "3", "--format", "markdown"]) == 0
+    assert "| 6 | 0.005 |" in capsys.readouterr().out, "360 s of 60 documents, 1/10 of an hour for 3"
+    assert main(["report", str(folder), "--price-per-hour", "3", "--format", "markdown"]) == 0
+    assert "| 90.0 | 360.0 | 0.3 |" in capsys.readouterr().out
+    assert main(["report", str(folder), "--price-per-hour", "3", "-o", str(tmp_path / "page.html")]) == 0
+    assert "360.0 of devices, cost 0.3" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.arguments import add_runs, argument, confidence, path_argument
+from eager_lmeval.commands.arguments import add_price, add_runs, argument, confidence, path_argument
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -26,6 +26,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="rank runs of different prompts, task versions, documents or sampling, and say so in the table",
     )
+    add_price(parser)
     parser.add_argument("--format", choices=("text", "markdown", "csv", "latex", "html"), default="text")
     parser.add_argument("-o", "--output", type=path_argument, metavar="FILE", help="write there instead of printing")
     parser.set_defaults(run=run)
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from eager_lmeval.commands.leaderboard.table import make_board
     from eager_lmeval.commands.writing import print_text, save_text
 
-    text = FORMATS[args.format](make_board(args.runs, args.metric, args.confidence, args.allow_different))
+    text = FORMATS[args.format](
+        make_board(args.runs, args.metric, args.confidence, args.allow_different, args.price_per_hour)
+    )
     if args.output is None:
         print_text(text)
     else:

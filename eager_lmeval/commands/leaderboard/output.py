@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from eager_lmeval.commands.leaderboard.table import Board, Cell, Row
-from eager_lmeval.commands.tables import Table, markdown_cell, shown_sampling
+from eager_lmeval.commands.tables import Table, markdown_cell, money, shown_money, shown_sampling
 from eager_lmeval.commands.writing import render
 from eager_lmeval.pools.marks import UPPER_BOUND
 
@@ -29,7 +29,17 @@ def to_csv(board: Board) -> str:
     """A line a row and task, with the figures that the table rounds."""
     score = board.metric.replace("@n", "")
     sampling = ["half_width_sampling", "sampling_is_bound"]
-    scores = ["task", "documents", score, "half_width", *sampling, "vote", "tokens_per_document", "remarks"]
+    scores = [
+        "task",
+        "documents",
+        score,
+        "half_width",
+        *sampling,
+        "vote",
+        "tokens_per_document",
+        "device_seconds_per_document",
+    ]
+    scores += [*(["cost_per_document"] if board.price_per_hour else []), "remarks"]
     head = ["rank_best", "rank_worst", "ties_with_best", "labels_used", "model", "method", "n", "seeds"]
     lines = []
     for row in _all(board):
@@ -37,7 +47,8 @@ def to_csv(board: Board) -> str:
         ranks = [row.best_rank, row.worst_rank, row.ties_with_best if row.best_rank else None, row.labels_used]
         for task, cell in row.cells.items():
             figures: list[object] = [_number(value) for value in (cell.average, cell.half_width, cell.sampling)]
-            figures += [cell.sampling_is_bound, _number(cell.vote), _number(cell.tokens)]
+            figures += [cell.sampling_is_bound, _number(cell.vote), _number(cell.tokens), _number(cell.device_seconds)]
+            figures += [_number(money(cell.device_seconds, board.price_per_hour))] if board.price_per_hour else []
             made = [row.model, row.method, row.n, row.seeds]
             lines.append([*ranks, *made, task, cell.documents, *figures, remarks])
     return Table([*head, *scores], lines).to_csv()
@@ -91,8 +102,9 @@ def _all(board: Board) -> list[Row]:
 def _headings(board: Board) -> list[str]:
     votes = board.metric == "avg@n"
     tasks = [name for task in board.tasks for name in ([f"{task} {board.metric}", "vote"] if votes else [task])]
+    priced = ["cost/doc"] if board.price_per_hour else []
     overall = ["all tasks"] if len(board.tasks) > 1 else []
-    return ["rank", "model", "method", "n", "seeds", *tasks, *overall, "tokens/doc"]
+    return ["rank", "model", "method", "n", "seeds", *tasks, *overall, "tokens/doc", "device-s/doc", *priced]
 
 
 def _cells(board: Board, row: Row) -> list[str]:
@@ -115,6 +127,8 @@ def _cells(board: Board, row: Row) -> list[str]:
         *tasks,
         *overall,
         "–" if math.isnan(row.tokens) else f"{row.tokens:,.0f}",
+        "–" if math.isnan(row.device_seconds) else f"{row.device_seconds:,.3g}",
+        *([shown_money(row.device_seconds, board.price_per_hour)] if board.price_per_hour else []),
     ]
 
 

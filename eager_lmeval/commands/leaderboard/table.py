@@ -40,6 +40,8 @@ class Cell(NamedTuple):
     """NaN where the task has no vote."""
     tokens: float
     """Decoded a document; NaN where that is not known."""
+    device_seconds: float
+    """A document; NaN where that is not known."""
     documents: int
     bounds: tuple[float, float] | None
     """The average if all answers without a verdict were wrong, and if all were right; None where there are none."""
@@ -72,6 +74,7 @@ class Row:
     sampling: float = math.nan
     sampling_is_bound: bool = True
     tokens: float = math.nan
+    device_seconds: float = math.nan
 
     @property
     def rank(self) -> str:
@@ -87,6 +90,8 @@ class Board:
     tasks: list[str]
     metric: str
     confidence: float
+    price_per_hour: float | None
+    """Of a device."""
     ranked: list[Row]
     unranked: list[Row]
     """That lack a task."""
@@ -97,7 +102,11 @@ class Board:
 
 
 def make_board(
-    paths: Sequence[Path], metric: str | None = None, confidence: float = 0.95, allow_different: bool = False
+    paths: Sequence[Path],
+    metric: str | None = None,
+    confidence: float = 0.95,
+    allow_different: bool = False,
+    price_per_hour: float | None = None,
 ) -> Board:
     """Reads and ranks runs. UsageError for runs that cannot be read, and for those that differ in prompts, task
     versions, documents or sampling, unless that is allowed: then the board's remarks say so.
@@ -120,6 +129,7 @@ def make_board(
         tasks,
         "avg@n" if metric is None else metric,
         confidence,
+        price_per_hour,
         complete,
         [row for row in rows if not row.labels_used and len(row.cells) < len(tasks)],
         sorted((row for row in rows if row.labels_used), key=lambda row: (math.isnan(row.average), -row.average)),
@@ -161,6 +171,7 @@ def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, co
             *half_width(error, spreads, confidence),
             mean([*vote.values()]),
             mean([*cost.values()]),
+            math.fsum(one.device_seconds(task) for one in runs) / len(runs) / (len(scored) or math.nan),
             len(scored),
             (mean([*graded[0].values()]), mean([*graded[1].values()])) if doubtful else None,
         )
@@ -180,6 +191,7 @@ def _row(runs: Sequence[Run], tasks: Sequence[str], metric: str, votes: bool, co
         row.half_width = math.hypot(*(cell.half_width for cell in row.cells.values())) / len(tasks)
         row.sampling = math.hypot(*(cell.sampling for cell in row.cells.values())) / len(tasks)
         row.sampling_is_bound = any(cell.sampling_is_bound for cell in row.cells.values())
+        row.device_seconds = math.fsum(cell.device_seconds for cell in row.cells.values()) / len(tasks)
         row.tokens = math.fsum(cell.tokens for cell in row.cells.values()) / len(tasks)
     return row
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_lmeval.commands.arguments import add_runs, path_argument
+from eager_lmeval.commands.arguments import add_price, add_runs, path_argument
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -21,6 +21,7 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "-o", "--output", type=path_argument, metavar="FILE", help="default report.html; Markdown is printed"
     )
+    add_price(parser)
     parser.add_argument("--format", choices=("html", "markdown"), default="html")
     parser.set_defaults(run=run)
 
@@ -34,14 +35,14 @@ def run(args: argparse.Namespace) -> int:
         from eager_lmeval.commands.report.markdown import to_markdown
 
         scored = read_runs(args.runs)
-        text, output, remark = to_markdown(scored), args.output, ""
+        text, output, remark = to_markdown(scored, args.price_per_hour), args.output, ""
     else:
         from eager_lmeval.commands.report.packing import MOST_BYTES, Packer
         from eager_lmeval.commands.report.page import to_html
 
         packer = Packer()
         scored = read_runs(args.runs, packer)
-        text, output = to_html(scored), args.output or Path("report.html")
+        text, output = to_html(scored, args.price_per_hour), args.output or Path("report.html")
         remark = (
             f"; {packer.shortened} documents have only the ends of their texts, for those before them take "
             f"{MOST_BYTES >> 20} MB: give fewer runs, or run with --limit"

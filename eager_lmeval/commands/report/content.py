@@ -80,6 +80,10 @@ class Scored:
     def seconds(self) -> float | None:
         return sum(pool["seconds"] for pool in self.pools) if self.pools else None
 
+    @property
+    def device_seconds(self) -> float:
+        return self.run.device_seconds(self.task)
+
     def option(self, name: str) -> str:
         """An option's value; several pools may have several, and θ means nothing where nothing branches."""
         if name == "entropy_threshold" and self.option("strategy") == "parallel":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from eager_lmeval.commands.report.content import Estimate, Scored
-from eager_lmeval.commands.tables import Table, markdown_cell, shown_sampling
+from eager_lmeval.commands.tables import Table, markdown_cell, shown_money, shown_sampling
 from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.scores.figures import COSTS, UNSCORED
 
@@ -18,12 +18,12 @@ READING = (
 )
 
 
-def to_markdown(scored: list[Scored]) -> str:
+def to_markdown(scored: list[Scored], price_per_hour: float | None = None) -> str:
     """A table a task, the ledgers, and which documents to look at."""
     lines = ["# EAGER report", "", READING, ""]
     for task in dict.fromkeys(entry.task for entry in scored):
         entries = [entry for entry in scored if entry.task == task]
-        lines += [f"## {markdown_cell(task)}", "", _table(entries, scored).to_markdown()]
+        lines += [f"## {markdown_cell(task)}", "", _table(entries, scored, price_per_hour).to_markdown()]
         for entry in entries:
             lines += _details(entry, scored.index(entry) + 1)
     return "\n".join(lines).rstrip() + "\n"
@@ -61,11 +61,21 @@ def beside(value: Estimate) -> str:
     return sampling + bounds
 
 
-def _table(entries: list[Scored], scored: list[Scored]) -> Table:
+def _table(entries: list[Scored], scored: list[Scored], price: float | None) -> Table:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
     made = ["run", "model", "strategy", "M", "θ", "T"]
     counts = [*([UNSCORED] if any(entry.totals.get(UNSCORED) for entry in entries) else []), *COSTS]
-    headings = [*made, *metrics, "n", *counts, "tokens a document", "shared", "seconds"]
+    headings = [
+        *made,
+        *metrics,
+        "n",
+        *counts,
+        "tokens a document",
+        "shared",
+        "seconds",
+        "device-seconds",
+        *(["cost"] if price else []),
+    ]
     rows = [
         [
             f"#{scored.index(entry) + 1}" + (" (labels)" if entry.labels_used else ""),
@@ -78,6 +88,8 @@ def _table(entries: list[Scored], scored: list[Scored]) -> Table:
             per_document(entry),
             shared(entry.totals.get("tokens"), entry.tokens_independent),
             "–" if entry.seconds is None else f"{entry.seconds:.1f}",
+            "–" if math.isnan(entry.device_seconds) else f"{entry.device_seconds:.1f}",
+            *([shown_money(entry.device_seconds, price)] if price else []),
         ]
         for entry in entries
     ]

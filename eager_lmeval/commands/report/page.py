@@ -13,6 +13,7 @@ from eager_lmeval.commands.plots import Point, histogram, scatter
 from eager_lmeval.commands.report import markdown
 from eager_lmeval.commands.report.content import Listed, Scored, estimated, on_shared_documents
 from eager_lmeval.commands.report.packing import pack
+from eager_lmeval.commands.tables import shown_money
 from eager_lmeval.commands.writing import render
 from eager_lmeval.pools.marks import UPPER_BOUND
 from eager_lmeval.scores.figures import COSTS, UNSCORED
@@ -26,7 +27,7 @@ _FIRST = ("pass@max", "cons_w@max", "pass_rate_w")
 """Metrics whose columns stand at the left, as far as there are any."""
 
 
-def to_html(scored: Sequence[Scored]) -> str:
+def to_html(scored: Sequence[Scored], price_per_hour: float | None = None) -> str:
     """The whole page. Its policy lets no script run but ours, by hash, and nothing be fetched."""
     from markupsafe import Markup
 
@@ -38,7 +39,7 @@ def to_html(scored: Sequence[Scored]) -> str:
         __package__,
         script=Markup(script),
         script_digest=Markup(digest),
-        tasks=[_task(name, entries) for name in dict.fromkeys(entry.task for entry in entries)],
+        tasks=[_task(name, entries, price_per_hour) for name in dict.fromkeys(entry.task for entry in entries)],
         runs=[_run(number, entry) for number, entry in enumerate(entries, 1)],
         index=Markup(pack([_index(number, entry) for number, entry in enumerate(entries, 1)])),
         documents=[
@@ -52,7 +53,7 @@ def to_html(scored: Sequence[Scored]) -> str:
     )
 
 
-def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
+def _task(name: str, scored: list[Scored], price: float | None) -> dict[str, Any]:
     from markupsafe import Markup
 
     entries = [(number, entry) for number, entry in enumerate(scored, 1) if entry.task == name]
@@ -62,14 +63,14 @@ def _task(name: str, scored: list[Scored]) -> dict[str, Any]:
         "name": name,
         "first": first,
         "others": [metric for metric in metrics if metric not in first],
-        "rows": [_row(number, entry) for number, entry in entries],
+        "rows": [_row(number, entry, price) for number, entry in entries],
         "plots": [{"svg": Markup(svg), "note": note} for svg, note in _trade_offs(entries) if svg],
         "labels_used": any(entry.labels_used for _, entry in entries),
         "top2": any("top2" in entry.branchings for _, entry in entries),
     }
 
 
-def _row(number: int, entry: Scored) -> dict[str, Any]:
+def _row(number: int, entry: Scored, price: float | None) -> dict[str, Any]:
     tokens, independent = entry.totals.get("tokens"), entry.tokens_independent
     return {
         "number": number,
@@ -85,6 +86,8 @@ def _row(number: int, entry: Scored) -> dict[str, Any]:
         "shared": markdown.shared(tokens, independent),
         "independent": independent,
         "seconds": entry.seconds,
+        "device_seconds": entry.device_seconds,
+        "cost": shown_money(entry.device_seconds, price) if price else "",
         "labels_used": entry.labels_used,
     }
 
