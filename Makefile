@@ -1,5 +1,5 @@
 # make demo: score the bundled model with EAGER.   make test: what every change must pass.   make docs: the site.
-# make test-all: the slow tests too, and the others with more examples; CI runs it every night.
+# make test-all: the slow tests too, the others with more examples, exports by their formats' own readers; CI runs it every night.
 # All work in .venv, made from PYTHON (3.10 or newer) with the versions in constraints.txt.
 # make test-bounds: whether the bounds in pyproject.toml hold, in environments of its own; test-bounds-all: the next harness too.
 PYTHON ?= python3
@@ -31,7 +31,7 @@ RUN_TESTS = EAGER_TESTS_INSTALL_PACKAGES=$(EAGER_TESTS_INSTALL_PACKAGES) $(BIN)/
 test: lint
 	$(RUN_TESTS)
 
-test-all: lint .venv/installed-docs
+test-all: lint .venv/installed-docs .venv-exports/installed
 	EAGER_TESTS_ALL=1 $(RUN_TESTS)
 
 test-bounds: test-lowest test-newest
